@@ -3,6 +3,7 @@
 mod configurations;
 mod counts;
 mod many;
+mod memory;
 mod permissions;
 mod scene;
 mod store;

@@ -18,13 +18,13 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use host_harness::admitted::AdmittedFeed;
+use host_harness::admitted::{AdmittedFeed, FeedProfile, FeedVoice};
 use host_harness::{built_in, environment};
 use serde_json::{Map, Value, json};
 use source_host::clock::Clock;
 use source_host::credentials::settings::Settings;
 use source_host::feed::{Feed, Identity};
-use source_host::limits::{CompileLimits, Limits};
+use source_host::limits::{CompileLimits, LOG_BYTES_A_MINUTE, Limits};
 use source_host::network::Nowhere;
 use source_host::network::OutgoingRequest;
 use source_host::network::egress::Origins;
@@ -155,8 +155,7 @@ pub async fn feed(more: Value) -> Feed {
 
 /// Makes a feed of this tenant that is not admitted yet.
 pub async fn unadmitted(tenant: &str, plugin: Plugin, settings: Settings, allowed: Origins) -> AdmittedFeed {
-    AdmittedFeed {
-        id: format!("{tenant}-items").into(),
+    let profile = FeedProfile {
         tenant: tenant.into(),
         interval: Duration::from_secs(60),
         sinks: Arc::default(),
@@ -166,11 +165,16 @@ pub async fn unadmitted(tenant: &str, plugin: Plugin, settings: Settings, allowe
         expiries: Box::default(),
         identity: settings.identity(&plugin.description().await.unwrap()),
         plugin,
-        settings,
         allowed: Arc::new(allowed),
-        news: Arc::default(),
-        log: Arc::default(),
+        log_bytes: LOG_BYTES_A_MINUTE,
+        clock: source_host::clock::system(),
+    };
+    AdmittedFeed {
+        id: format!("{tenant}-items").into(),
+        profile: Arc::new(profile),
+        settings,
         plan: None,
+        voice: FeedVoice::default(),
     }
 }
 

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use bytes::Buf;
 use sha2::{Digest, Sha256};
 
 /// SHA-256 as lower-case hexadecimal.
@@ -13,19 +12,21 @@ pub fn digest(bytes: &[u8]) -> String {
 
 /// The first 128 bits of a SHA-256, shown as 32 hexadecimal digits. The type is small, because a collector holds
 /// thousands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct ShortDigest(u128);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct ShortDigest([u8; 16]);
 
 impl ShortDigest {
     /// Makes the digest of a text.
     pub fn of(text: &str) -> ShortDigest {
-        ShortDigest(Sha256::digest(text).as_slice().get_u128())
+        let mut short = ShortDigest::default();
+        short.0.copy_from_slice(&Sha256::digest(text)[..16]);
+        short
     }
 }
 
 impl fmt::Display for ShortDigest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{:032x}", self.0)
+        write!(formatter, "{:032x}", u128::from_be_bytes(self.0))
     }
 }
 
@@ -33,7 +34,7 @@ impl FromStr for ShortDigest {
     type Err = std::num::ParseIntError;
 
     fn from_str(text: &str) -> Result<ShortDigest, Self::Err> {
-        u128::from_str_radix(text, 16).map(ShortDigest)
+        u128::from_str_radix(text, 16).map(|number| ShortDigest(number.to_be_bytes()))
     }
 }
 

@@ -1,10 +1,13 @@
 //! An admitted feed between two polls: the data that opening the feed takes, and little more.
 
+pub mod pool;
 pub mod tenants;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use source_host::clock::Clock;
 use source_host::contract::{Path, Plan, Shape};
 use source_host::credentials::secret::Secret;
@@ -21,6 +24,20 @@ use self::tenants::Tenants;
 pub struct AdmittedFeed {
     /// Id of the feed, unique in the configuration.
     pub id: Arc<str>,
+    /// The properties that other feeds often have, too.
+    pub profile: Arc<FeedProfile>,
+    /// The feed's settings, with the credentials kept apart.
+    pub settings: Settings,
+    /// The requests that the plugin declared when the feed was admitted; `None` before that.
+    pub plan: Option<CompactPlan>,
+    /// The reports about the feed so far.
+    pub voice: FeedVoice,
+}
+
+/// The properties of a feed that other feeds often have, too: those of one tenant mostly differ in their ids, some
+/// settings and paths of their requests only.
+#[derive(Clone)]
+pub struct FeedProfile {
     /// Id of the tenant whose data the feed polls.
     pub tenant: Arc<str>,
     /// Time between two polls of a scope.
@@ -37,18 +54,41 @@ pub struct AdmittedFeed {
     pub expiries: Box<[(String, u64)]>,
     /// The plugin.
     pub plugin: Plugin,
-    /// The feed's settings, with the credentials kept apart.
-    pub settings: Settings,
     /// Digest of the settings that say, with the credentials, who signs in.
     pub identity: ShortDigest,
     /// The origins that the operator allows the feed.
     pub allowed: Arc<Origins>,
-    /// Remarks about the feed's requests that were already reported, over all the times that the feed was opened.
-    pub news: Arc<News>,
+    /// Bytes that the feed may write to the log in a minute.
+    pub log_bytes: u64,
+    /// The clock of those minutes.
+    pub clock: Clock,
+}
+
+/// The reports about a feed over all the times that it is opened. Nothing is kept while there is nothing to report, as
+/// for most feeds most of the time.
+#[derive(Default)]
+pub struct FeedVoice(Mutex<VoiceParts>);
+
+#[derive(Default, Clone)]
+struct VoiceParts {
+    /// Remarks about the feed's requests that were already reported.
+    news: Option<Arc<News>>,
     /// The feed's share of the log.
-    pub log: Arc<LogShare>,
-    /// The requests that the plugin declared when the feed was admitted; `None` before that.
-    pub plan: Option<CompactPlan>,
+    log: Option<Arc<LogShare>>,
+}
+
+impl Clone for FeedVoice {
+    fn clone(&self) -> FeedVoice {
+        FeedVoice(Mutex::new(self.0.lock().clone()))
+    }
+}
+
+impl Deref for AdmittedFeed {
+    type Target = FeedProfile;
+
+    fn deref(&self) -> &FeedProfile {
+        &self.profile
+    }
 }
 
 /// The requests of a plan in a small form: the plans of one plugin's feeds mostly differ in the paths only.
@@ -113,10 +153,10 @@ impl AdmittedFeed {
             tokens: Arc::clone(&tenants.tokens),
             clock: Arc::clone(clock),
         };
-        let log = Arc::clone(&self.log);
+        let (news, log) = (self.news(), self.log());
         let (plugin, settings) = (self.plugin.clone(), self.settings.clone());
         let plan = self.plan.as_ref().map(CompactPlan::plan);
-        Feed::open_as(plugin, settings, plan, Arc::clone(&self.news), log, identity).await
+        Feed::open_as(plugin, settings, plan, news, log, identity).await
     }
 
     /// Keeps the requests that the plugin declared. The plan's warnings were reported when the feed was admitted.
@@ -127,28 +167,42 @@ impl AdmittedFeed {
     /// The same feed with the plan of an earlier admission, and with the data that derives from that plan.
     pub fn with_plan_of(&self, before: &AdmittedFeed) -> AdmittedFeed {
         let (origins, in_clear) = (Arc::clone(&before.origins), before.in_clear.clone());
-        AdmittedFeed { origins, in_clear, plan: before.plan.clone(), ..self.copied() }
+        let profile = FeedProfile { origins, in_clear, ..(*self.profile).clone() };
+        AdmittedFeed { profile: Arc::new(profile), plan: before.plan.clone(), ..self.copied() }
     }
 
-    /// A copy that shares no memory with the original. The copies of thousands of feeds lie together, not scattered
-    /// between the data that was read with them.
+    /// Remarks about the feed's requests that were already reported.
+    pub fn news(&self) -> Arc<News> {
+        Arc::clone(self.voice.0.lock().news.get_or_insert_default())
+    }
+
+    /// The feed's share of the log.
+    pub fn log(&self) -> Arc<LogShare> {
+        let new = || Arc::new(LogShare::new(self.log_bytes, Arc::clone(&self.clock)));
+        Arc::clone(self.voice.0.lock().log.get_or_insert_with(new))
+    }
+
+    /// The feed's share of the log, if the feed used it.
+    pub fn used_log(&self) -> Option<Arc<LogShare>> {
+        self.voice.0.lock().log.clone()
+    }
+
+    /// Drops what is kept for reports if there is nothing to report and the feed is not open.
+    pub fn hush(&self) {
+        let mut parts = self.voice.0.lock();
+        parts.news.take_if(|news| Arc::strong_count(news) == 1 && news.is_empty());
+        parts.log.take_if(|log| Arc::strong_count(log) == 1 && log.is_unused());
+    }
+
+    /// A copy that shares no memory with the original but the profile and the shapes of the plan. The copies of
+    /// thousands of feeds lie together, not scattered between the data that was read with them.
     pub fn copied(&self) -> AdmittedFeed {
         AdmittedFeed {
             id: (*self.id).into(),
-            tenant: Arc::clone(&self.tenant),
-            interval: self.interval,
-            sinks: Arc::clone(&self.sinks),
-            contact: self.contact.clone(),
-            origins: Arc::clone(&self.origins),
-            in_clear: self.in_clear.clone(),
-            expiries: self.expiries.clone(),
-            plugin: self.plugin.clone(),
+            profile: Arc::clone(&self.profile),
             settings: self.settings.copied(),
-            identity: self.identity,
-            allowed: Arc::clone(&self.allowed),
-            news: Arc::clone(&self.news),
-            log: Arc::clone(&self.log),
             plan: self.plan.clone(),
+            voice: self.voice.clone(),
         }
     }
 
@@ -197,7 +251,7 @@ impl AdmittedFeed {
 
     /// Digest of everything that determines the result of a poll, including credentials and plugin.
     pub fn fingerprint(&self, salt: &str) -> ShortDigest {
-        let AdmittedFeed { tenant, plugin, settings, allowed, .. } = self;
+        let (AdmittedFeed { settings, .. }, FeedProfile { tenant, plugin, allowed, .. }) = (self, &*self.profile);
         let (plain, secret) = (settings.digest(), settings.credential_id(salt));
         ShortDigest::of(&format!("{tenant}\n{}\n{plain}\n{secret}\n{allowed:?}", plugin.about().sha256))
     }
@@ -209,7 +263,7 @@ impl AdmittedFeed {
             || self.sinks != other.sinks
             || self.contact != other.contact
             || self.expiries != other.expiries
-            || self.log.most_bytes() != other.log.most_bytes()
+            || self.log_bytes != other.log_bytes
     }
 
     /// The digest of the plan that is enforced; `None` before the feed is admitted.

@@ -22,6 +22,8 @@ pub struct Agenda {
     known: HashMap<Job, PlannedJob>,
     /// The jobs that are due, by tenant, in the order in which they became due. A tenant in this map has one turn.
     ready: BTreeMap<TenantNumber, BTreeMap<u64, Job>>,
+    /// The place of each ready job in the order in which jobs became due.
+    places: HashMap<Job, u64>,
     /// Number of jobs that became due so far.
     turned_due: u64,
     /// Tenants with ready jobs, the next one first.
@@ -37,8 +39,6 @@ pub struct Agenda {
 struct PlannedJob {
     due: u64,
     tenant: TenantNumber,
-    /// Its place in the order in which jobs became due, once it is due.
-    place: Option<u64>,
 }
 
 /// The number of a tenant.
@@ -51,6 +51,7 @@ impl Agenda {
             planned: BTreeSet::new(),
             known: HashMap::new(),
             ready: BTreeMap::new(),
+            places: HashMap::new(),
             turned_due: 0,
             turns: VecDeque::new(),
             in_flight: HashMap::new(),
@@ -69,13 +70,13 @@ impl Agenda {
     pub fn plan(&mut self, job: Job, tenant: TenantNumber, due: u64) {
         self.remove(job);
         self.planned.insert((due, job));
-        self.known.insert(job, PlannedJob { due, tenant, place: None });
+        self.known.insert(job, PlannedJob { due, tenant });
     }
 
     /// Removes a job; a job in flight stays there.
     pub fn remove(&mut self, job: Job) {
-        let Some(PlannedJob { due, tenant, place }) = self.known.remove(&job) else { return };
-        match place {
+        let Some(PlannedJob { due, tenant }) = self.known.remove(&job) else { return };
+        match self.places.remove(&job) {
             None => drop(self.planned.remove(&(due, job))),
             Some(place) => drop(self.ready.get_mut(&tenant).and_then(|ready| ready.remove(&place))),
         }
@@ -95,13 +96,13 @@ impl Agenda {
     pub fn take(&mut self, now: u64) -> Option<(Job, u64)> {
         while let Some((due, job)) = self.planned.first().copied().filter(|(due, _)| *due <= now) {
             self.planned.remove(&(due, job));
-            if let Some(PlannedJob { tenant, place, .. }) = self.known.get_mut(&job) {
+            if let Some(PlannedJob { tenant, .. }) = self.known.get(&job) {
                 let ready = self.ready.entry(*tenant).or_insert_with(|| {
                     self.turns.push_back(*tenant);
                     BTreeMap::new()
                 });
                 self.turned_due += 1;
-                *place = Some(self.turned_due);
+                self.places.insert(job, self.turned_due);
                 ready.insert(self.turned_due, job);
             }
         }
@@ -121,6 +122,7 @@ impl Agenda {
             }
             if let Some(job) = taken {
                 let due = self.known.remove(&job).map_or(now, |known| known.due);
+                self.places.remove(&job);
                 self.in_flight.insert(job, tenant);
                 *self.of_tenant.entry(tenant).or_default() += 1;
                 return Some((job, due));

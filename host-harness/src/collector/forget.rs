@@ -42,7 +42,11 @@ impl Collector {
         let pending: BTreeSet<&str> =
             self.pending.values().filter(|(feed, _)| *feed == number).map(|(_, task)| task.scope.id.as_str()).collect();
         let busy = |id: &str| self.busy.contains(&(entry.admitted.id.clone(), id.to_owned()));
-        let gone = forgotten(entry.stored.values(), |id| named.contains(id) || pending.contains(id) || busy(id), now);
+        let gone = forgotten(
+            entry.stored.values().map(|row| &**row),
+            |id| named.contains(id) || pending.contains(id) || busy(id),
+            now,
+        );
         if gone.is_empty() {
             return;
         }

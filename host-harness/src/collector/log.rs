@@ -47,7 +47,7 @@ pub fn log_failure(admitted: &AdmittedFeed, scope: Option<&Scope>, failure: &Fai
     }
     match failure.reaction {
         _ if before == Some(code.as_str()) => line!(debug),
-        _ if !admitted.log.takes_of_host(cause.len() + fix.len()) => line!(debug),
+        _ if !admitted.log().takes_of_host(cause.len() + fix.len()) => line!(debug),
         Reaction::FixPlugin | Reaction::StateUnusable => line!(error),
         _ => line!(warn),
     }
@@ -77,7 +77,7 @@ pub fn log_notices(
     let debugs = tracing::enabled!(tracing::Level::DEBUG);
     let is_told = |notice: &&Notice| match is_known(notice) {
         true => debugs,
-        false => admitted.log.takes(notice.message.len()),
+        false => admitted.log().takes(notice.message.len()),
     };
     let told: Vec<(bool, Notice)> =
         notices.iter().filter(is_told).map(|notice| (is_known(notice), notice.clone())).collect();

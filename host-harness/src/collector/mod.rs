@@ -114,8 +114,8 @@ struct UnconfiguredFeed {
     stored: StoredScopes,
 }
 
-/// Stored rows of scopes, by id.
-type StoredScopes = BTreeMap<String, ScopeRow>;
+/// Stored rows of scopes, by id. Boxed, because the nodes of the map are mostly empty: most feeds have one scope.
+type StoredScopes = BTreeMap<Box<str>, Box<ScopeRow>>;
 
 /// A feed, once a job opened it.
 type OpenedFeed = OnceCell<Box<Feed>>;
@@ -134,17 +134,15 @@ struct RunningJob {
 struct FeedEntry {
     admitted: Arc<AdmittedFeed>,
     tenant: u32,
-    schedule: Schedule,
     /// Open while a job works with it. Boxed, because a weak reference keeps the memory of its target allocated.
     open: Weak<OpenedFeed>,
-    /// Scopes, in the order in which they were found.
-    scopes: BTreeSet<u32>,
+    /// Scopes, in the order in which they were found, which is the order of their numbers.
+    scopes: Vec<u32>,
     /// Stored rows of other scopes: all rows until the first search, then those of scopes that are not polled any more.
     stored: StoredScopes,
-    /// The digests that the store should have, and those that it has.
+    /// The digests that the store should have, and whether the store has them.
     digests: FeedDigests,
-    kept: Option<FeedDigests>,
-    credential: ShortDigest,
+    is_kept: bool,
     failures: u32,
     failure: Option<Box<Failure>>,
     /// The failure that the plugin now declares another plan than the admitted one, which stays enforced.
@@ -163,7 +161,6 @@ struct FeedEntry {
 struct ScopeEntry {
     feed: u32,
     scope: Scope,
-    schedule: Schedule,
     standing: Standing,
     /// Since when the scope waits for a search of its feed, which may find the scope gone or the feed blocked.
     held_since: Option<u64>,
@@ -173,6 +170,18 @@ struct ScopeEntry {
     trouble: Option<Box<Failure>>,
     /// Codes of the warnings of its last poll.
     notices: Box<[String]>,
+}
+
+impl FeedEntry {
+    /// The schedule of the search for scopes. It follows from names, so that no feed keeps it.
+    fn schedule(&self) -> Schedule {
+        Schedule::of_search(&self.admitted.id, self.admitted.interval)
+    }
+
+    /// The schedule of one of the feed's scopes.
+    fn schedule_of(&self, scope: &str) -> Schedule {
+        Schedule::new(&self.admitted.id, scope, self.admitted.interval)
+    }
 }
 
 impl ScopeEntry {
@@ -249,6 +258,8 @@ impl Collector {
         for (rank, admitted) in feeds.into_iter().enumerate() {
             collector.add(admitted, now, rank as u64);
         }
+        // The rows of all feeds were in it.
+        collector.left.shrink_to_fit();
         for row in kept {
             collector.pipeline.metrics.feed(&row.tenant, &row.feed, |counts| counts.state_bytes = row.bytes);
         }
@@ -262,7 +273,11 @@ impl Collector {
             (left.digests, left.kept) = (Some(FeedDigests::of(&row)), Some(FeedDigests::of(&row)));
         }
         for row in scopes {
-            self.left.entry(row.feed.as_str().into()).or_default().stored.insert(row.scope.id.clone(), row);
+            self.left
+                .entry(row.feed.as_str().into())
+                .or_default()
+                .stored
+                .insert(row.scope.id.as_str().into(), Box::new(row));
         }
     }
 
@@ -411,12 +426,15 @@ impl Collector {
         }
         self.pruned = self.pruned.min(now);
         for entry in self.feeds.values() {
-            let AdmittedFeed { tenant, id, log, .. } = &*entry.admitted;
+            let Some(log) = entry.admitted.used_log() else { continue };
+            let (tenant, id, _) = entry.admitted.counted();
             log.tell_dropped(tenant, id);
             let lines = log.take_uncounted();
             if lines > 0 {
                 self.pipeline.metrics.feed(tenant, id, |counts| counts.log_lines_dropped += lines);
             }
+            drop(log);
+            entry.admitted.hush();
         }
         self.throttles.retain(|_, until| *until > now);
         self.tenants.sweep(now);
@@ -439,11 +457,12 @@ impl Collector {
     fn plan_anew(&mut self, now: u64) {
         self.throttles.values_mut().for_each(|until| *until = (*until).min(now + milliseconds(limits::LONGEST_WAIT)));
         for (number, entry) in &self.feeds {
-            self.agenda.plan(Job::Search(*number), entry.tenant, entry.schedule.next_place(now));
+            self.agenda.plan(Job::Search(*number), entry.tenant, entry.schedule().next_place(now));
         }
         for (number, scope) in &mut self.scopes {
             let Some(entry) = self.feeds.get(&scope.feed) else { continue };
-            scope.standing.due = scope.schedule.resumed(scope.standing.due, scope.standing.failures > 0, now, 0);
+            let schedule = entry.schedule_of(&scope.scope.id);
+            scope.standing.due = schedule.resumed(scope.standing.due, scope.standing.failures > 0, now, 0);
             self.agenda.plan(Job::Poll(*number), entry.tenant, scope.standing.due);
         }
     }
@@ -478,7 +497,7 @@ impl Collector {
             let of_scopes = scopes.map(|(number, scope)| RowSource::Scope(*number, scope));
             // Scopes that were removed from the settings need no attention.
             let stored = entry.stored.values().filter(|row| row.standing.watch != Polling::Unasked);
-            let all = of_feed.chain(of_search).chain(of_scopes).chain(stored.map(RowSource::Stored));
+            let all = of_feed.chain(of_search).chain(of_scopes).chain(stored.map(|row| RowSource::Stored(row)));
             rows.extend(all.map(|source| (&**entry, source)));
         }
         let (feeds, in_flight, total) = (self.feeds.len(), self.agenda.in_flight(), rows.len());

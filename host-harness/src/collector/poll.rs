@@ -35,7 +35,7 @@ impl Collector {
         }
         let due = scope.held_since.unwrap_or(due);
         if let Some(until) = self.throttled(entry, now) {
-            let due = scope.schedule.after_throttle(until);
+            let due = entry.schedule_of(&scope.scope.id).after_throttle(until);
             self.agenda.plan(Job::Poll(number), tenant, due);
             return None;
         }
@@ -61,7 +61,7 @@ impl Collector {
         } else {
             self.pipeline.metrics.late(&admitted.tenant, &admitted.id, Duration::from_millis(now.saturating_sub(due)));
         }
-        let (schedule, standing) = (scope.schedule, Standing { due, ..scope.standing.clone() });
+        let (schedule, standing) = (entry.schedule_of(&scope.scope.id), Standing { due, ..scope.standing.clone() });
         let scope = scope.scope.clone();
         self.scopes.get_mut(&number)?.held_since = None;
         let (admitted, cell) = self.opened(feed)?;
@@ -99,7 +99,8 @@ impl Collector {
         if self.throttles.is_empty() {
             return None;
         }
-        let until = |origin: &String| self.throttles.get(&(entry.credential, origin.clone())).copied();
+        let credential = entry.admitted.credential_id(&self.pipeline.salt);
+        let until = |origin: &String| self.throttles.get(&(credential, origin.clone())).copied();
         entry.admitted.origins.iter().filter_map(until).filter(|until| *until > now).max()
     }
 
@@ -108,7 +109,7 @@ impl Collector {
             Some(number) => &mut self.feeds.get_mut(number)?.stored,
             None => &mut self.left.get_mut(feed)?.stored,
         };
-        rows.get_mut(scope)
+        rows.get_mut(scope).map(|row| &mut **row)
     }
 
     /// Handles a poll whose feed was reconfigured meanwhile: the scope's standing is kept.
@@ -237,7 +238,7 @@ impl Collector {
             live.chain(stored.clone().filter(|(standing, _)| standing.watch == Polling::Polled)).collect();
         let mut failing = [0; Blame::ALL.len()];
         for failure in polled.iter().filter_map(|(_, failure)| *failure) {
-            failing[entry.admitted.plugin.blame(failure) as usize] += u64::from(failure.reaction != Reaction::NoData);
+            failing[entry.admitted.plugin.blame(failure) as usize] += u32::from(failure.reaction != Reaction::NoData);
         }
         // A scope with nothing to collect was never collected, and raises no alarm while other scopes are collected.
         let is_empty = |failure: &Option<&Failure>| failure.is_some_and(|failure| failure.reaction == Reaction::NoData);
@@ -269,11 +270,11 @@ impl Collector {
         };
         let (feed, id, code_before) = (*feed, scope.clone(), trouble.as_ref().map(|trouble| trouble.code.clone()));
         let Some(entry) = self.feeds.get(&feed) else { return };
-        let (admitted, tenant) = (Arc::clone(&entry.admitted), entry.tenant);
+        let (admitted, tenant, schedule) = (Arc::clone(&entry.admitted), entry.tenant, entry.schedule_of(&id.id));
         let failure = self.failed(&admitted, &id, fault, code_before.as_deref());
         self.tally.polled(0, Some(&failure.code));
         let Some(scope) = self.scopes.get_mut(&number) else { return };
-        let next = scope.schedule.after(scope.standing.failures, Some(&failure), now);
+        let next = schedule.after(scope.standing.failures, Some(&failure), now);
         (scope.standing.failures, scope.standing.waits_for_person) = (next.failures, next.waits_for_person);
         scope.trouble = Some(Box::new(failure));
         self.note(feed);
@@ -334,7 +335,7 @@ impl Collector {
             let is_planned = self.agenda.due(Job::Poll(*number)).is_some_and(|due| due > now);
             let Some(scope) = self.scopes.get(number).filter(|_| is_planned) else { continue };
             let Some(entry) = self.feeds.get(&scope.feed) else { continue };
-            let AdmittedFeed { sinks, tenant, .. } = &*entry.admitted;
+            let (tenant, _, sinks) = entry.admitted.counted();
             let deliveries = &self.pipeline.deliveries;
             if *free.entry(scope.feed).or_insert_with(|| deliveries.full(sinks, tenant).is_none()) {
                 self.agenda.plan(Job::Poll(*number), entry.tenant, now);

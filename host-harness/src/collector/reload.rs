@@ -1,7 +1,7 @@
 //! Feeds that come, change and go. Unchanged feeds continue as before; work in flight ends with the settings it began
 //! with.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use source_host::blame::Blame;
@@ -64,19 +64,16 @@ impl Collector {
         };
         let expiries = admitted.expiries.to_vec();
         self.pipeline.metrics.feed(&admitted.tenant, &admitted.id, |counts| counts.credentials_expire = expiries);
-        let credential = admitted.credential_id(salt);
         self.by_id.insert(Arc::clone(&admitted.id), number);
         self.agenda.plan(Job::Search(number), tenant, due);
         let entry = FeedEntry {
             admitted,
             tenant,
-            schedule,
             open: Weak::new(),
-            scopes: BTreeSet::new(),
+            scopes: Vec::new(),
             stored,
             digests,
-            kept,
-            credential,
+            is_kept: kept == Some(digests),
             failures: 0,
             failure: None,
             plan_changed: None,
@@ -177,8 +174,8 @@ impl Collector {
         let waits = entry.failure.is_some() || entry.blocked || unsearched;
         if differs {
             if admitted.interval != entry.admitted.interval {
-                entry.schedule = Schedule::of_search(&admitted.id, admitted.interval);
-                let (item, due) = (Job::Search(number), entry.schedule.next_place(now));
+                let schedule = Schedule::of_search(&admitted.id, admitted.interval);
+                let (item, due) = (Job::Search(number), schedule.next_place(now));
                 let due = self.agenda.due(item).map_or(due, |planned| planned.min(due));
                 self.agenda.plan(item, entry.tenant, due);
             }
@@ -187,10 +184,8 @@ impl Collector {
             entry.admitted = admitted;
             for scope in entry.scopes.clone() {
                 let Some(scope_entry) = self.scopes.get_mut(&scope) else { continue };
-                scope_entry.schedule =
-                    Schedule::new(&entry.admitted.id, &scope_entry.scope.id, entry.admitted.interval);
-                let due =
-                    scope_entry.schedule.resumed(scope_entry.standing.due, scope_entry.standing.failures > 0, now, 0);
+                let schedule = entry.schedule_of(&scope_entry.scope.id);
+                let due = schedule.resumed(scope_entry.standing.due, scope_entry.standing.failures > 0, now, 0);
                 scope_entry.standing.due = due;
                 self.agenda.plan(Job::Poll(scope), entry.tenant, due);
             }
@@ -227,16 +222,22 @@ impl Collector {
         for scope in std::mem::take(&mut entry.scopes) {
             if let Some(ScopeEntry { scope, standing, .. }) = self.unwatch(scope) {
                 let (feed, tenant) = (entry.admitted.id.to_string(), entry.admitted.tenant.to_string());
-                entry.stored.insert(scope.id.clone(), ScopeRow { feed, tenant, scope, standing });
+                let id = scope.id.as_str().into();
+                entry.stored.insert(id, Box::new(ScopeRow { feed, tenant, scope, standing }));
             }
         }
         for (number, (_, task)) in self.pending.extract_if(|_, (feed, _)| *feed == number) {
             self.agenda.remove(Job::GiveUp(number));
             // The report was not made yet.
-            entry.stored.get_mut(&task.scope.id).into_iter().for_each(|row| row.standing.watch = Polling::Polled);
+            entry
+                .stored
+                .get_mut(task.scope.id.as_str())
+                .into_iter()
+                .for_each(|row| row.standing.watch = Polling::Polled);
         }
         // The next configuration is compared with the one that the feed had.
-        let left = UnconfiguredFeed { digests: Some(entry.digests), kept: entry.kept, stored: entry.stored };
+        let kept = entry.is_kept.then_some(entry.digests);
+        let left = UnconfiguredFeed { digests: Some(entry.digests), kept, stored: entry.stored };
         self.left.insert(Arc::clone(&entry.admitted.id), left);
     }
 

@@ -86,7 +86,7 @@ impl SearchUpdate {
             );
         }
         if let Some((scope, other)) = &self.shared.first
-            && admitted.log.takes(scope.id.len())
+            && admitted.log().takes(scope.id.len())
         {
             tracing::warn!(
                 %tenant, %feed, scope = scope.id, fault,
@@ -100,7 +100,7 @@ impl SearchUpdate {
 impl Collector {
     pub(super) fn search(&mut self, number: u32, now: u64) -> Option<JobFuture> {
         let entry = self.feeds.get(&number)?;
-        let (tenant, schedule, failures) = (entry.tenant, entry.schedule, entry.failures);
+        let (tenant, schedule, failures) = (entry.tenant, entry.schedule(), entry.failures);
         if let Some(until) = self.throttled(entry, now) {
             self.agenda.plan(Job::Search(number), tenant, schedule.after_throttle(until));
             return None;
@@ -133,7 +133,7 @@ impl Collector {
         let now = (self.clock)();
         let Some(entry) = self.feeds.get_mut(&number) else { return self.agenda.done(Job::Search(number)) };
         let admitted = Arc::clone(&entry.admitted);
-        let next = entry.schedule.after(entry.failures, found.as_ref().err(), now);
+        let next = entry.schedule().after(entry.failures, found.as_ref().err(), now);
         entry.failures = next.failures;
         self.pipeline.metrics.feed(&admitted.tenant, &admitted.id, |counts| counts.searched(found.as_ref().err()));
         let was_blocked = entry.blocked;
@@ -202,7 +202,8 @@ impl Collector {
         let number = update.feed;
         let live = update.live.get(&scope.id).copied();
         let of_live = live.and_then(|live| self.scopes.get(&live)).map(|known| &known.standing);
-        let stored = || self.feeds.get(&number).and_then(|entry| entry.stored.get(&scope.id)).map(|row| &row.standing);
+        let stored =
+            || self.feeds.get(&number).and_then(|entry| entry.stored.get(scope.id.as_str())).map(|row| &row.standing);
         let earlier = of_live.or_else(stored).cloned();
         let anew = earlier.as_ref().is_none_or(|standing| standing.watch != Polling::Polled);
         let earlier = earlier.unwrap_or_default();
@@ -249,7 +250,8 @@ impl Collector {
         if is_done {
             // Only now: until everything is done, a search that finds less counts as the first with these settings.
             if let Some(entry) = self.feeds.get_mut(&number) {
-                entry.digests.searched_with = update.searched_with;
+                let before = std::mem::replace(&mut entry.digests.searched_with, update.searched_with);
+                entry.is_kept &= before == update.searched_with;
             }
             self.keep_search(number);
         }
@@ -277,11 +279,11 @@ impl Collector {
     pub(super) fn keep_search(&mut self, number: u32) {
         let Some(entry) = self.feeds.get(&number) else { return };
         let digests = entry.digests;
-        if entry.kept == Some(digests) {
+        if entry.is_kept {
             return;
         }
         let unasked = entry.stored.values().filter(|row| row.standing.watch == Polling::Unasked);
-        let rows: Vec<ScopeRow> = unasked.cloned().collect();
+        let rows: Vec<ScopeRow> = unasked.map(|row| (**row).clone()).collect();
         let FeedDigests { searched_with, configured_as } = digests;
         let row = FeedRow { feed: entry.admitted.id.to_string(), searched_with, configured_as };
         let store = self.pipeline.store.clone();
@@ -299,7 +301,7 @@ impl Collector {
         match kept {
             Ok(()) => {
                 if let Some(entry) = self.feeds.get_mut(&number) {
-                    entry.kept = Some(digests);
+                    entry.is_kept = entry.digests == digests;
                 }
             }
             Err(error) => {
@@ -314,7 +316,7 @@ impl Collector {
     fn watch(&mut self, feed: u32, task: Task, live: Option<u32>, now: u64) -> Option<(Scope, Arc<AdmittedFeed>)> {
         let Task { admitted, schedule, scope, standing, .. } = task;
         let entry = self.feeds.get_mut(&feed)?;
-        let was_stored = entry.stored.remove(&scope.id).is_some();
+        let was_stored = entry.stored.remove(scope.id.as_str()).is_some();
         if let Some(number) = live {
             if let Some(known) = self.scopes.get_mut(&number) {
                 known.scope = scope;
@@ -326,7 +328,7 @@ impl Collector {
             false => standing.due,
         };
         let number = self.numbers.next();
-        entry.scopes.insert(number);
+        entry.scopes.push(number);
         self.agenda.plan(Job::Poll(number), entry.tenant, due);
         let shared = self.shared(feed, &admitted, &scope).map(|other| (scope.clone(), other));
         let standing = Standing { due, ..standing };
@@ -335,7 +337,6 @@ impl Collector {
             Box::new(ScopeEntry {
                 feed,
                 scope,
-                schedule,
                 standing,
                 held_since: None,
                 figure: None,
@@ -367,10 +368,10 @@ impl Collector {
             self.unwatch(number);
         }
         let Some(entry) = self.feeds.get_mut(&feed) else { return };
-        if let Some(live) = live {
-            entry.scopes.remove(&live);
+        if let Some(place) = live.and_then(|live| entry.scopes.binary_search(&live).ok()) {
+            entry.scopes.remove(place);
         }
-        entry.stored.insert(task.scope.id.clone(), task.row());
+        entry.stored.insert(task.scope.id.as_str().into(), Box::new(task.row()));
         if task.given_up.is_some() {
             let tenant = entry.tenant;
             let number = self.numbers.next();
@@ -417,7 +418,7 @@ impl Collector {
         // A scope that is polled now comes again at its place.
         let polls = polls.map(|scope| match scope.standing.due {
             due if due > now => due,
-            _ => scope.schedule.next_place(now),
+            _ => entry.schedule_of(&scope.scope.id).next_place(now),
         });
         let soon = |due: &u64| (now + interval / 2..=now + interval * 3 / 2).contains(due);
         let due = polls.filter(soon).min().filter(|_| good).unwrap_or(due);

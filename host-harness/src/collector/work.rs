@@ -167,7 +167,7 @@ impl Pipeline {
 
     /// Returns why a scope must not be polled now: a wait of its feed, or an outbox that is full.
     pub fn waits(&self, task: &Task, throttles: &[Throttle]) -> Option<Failure> {
-        let AdmittedFeed { sinks, tenant, .. } = &*task.admitted;
+        let (tenant, _, sinks) = task.admitted.counted();
         if let Some(failure) = self.throttled(&task.admitted, throttles) {
             return Some(failure);
         }
@@ -179,8 +179,8 @@ impl Pipeline {
 
     /// Reads the state of the scope.
     pub async fn state(&self, task: &Task) -> Result<Option<Vec<u8>>, StoreError> {
-        let AdmittedFeed { tenant, id, .. } = &*task.admitted;
-        let (tenant, feed, scope) = (Arc::clone(tenant), Arc::clone(id), task.scope.id.clone());
+        let (tenant, feed) = (Arc::clone(&task.admitted.tenant), Arc::clone(&task.admitted.id));
+        let scope = task.scope.id.clone();
         let state = self.store.ask(move |store| store.state(&tenant, &feed, &scope)).await?;
         failpoint::pass("poll-state-read");
         Ok(state)
@@ -247,7 +247,7 @@ impl Pipeline {
             _ => Polling::Polled,
         };
         let standing = task.stands(outcome, &next, watch, now);
-        let AdmittedFeed { id, tenant, sinks, .. } = &*task.admitted;
+        let (tenant, id, sinks) = task.admitted.counted();
         let new = |event: source_host::contract::Event| NewEvent {
             uid: event.uid,
             time: event.time_milliseconds,

@@ -181,12 +181,12 @@ impl Scrape {
         help: &str,
         label: &str,
         words: &[&str],
-        values: impl Fn(&FeedCounts) -> &[u64],
+        values: impl Fn(&FeedCounts) -> &[u32],
     ) -> fmt::Result {
         let mut family = writer.family(name, Counter, help)?;
         for ((tenant, feed), counts) in &self.inner.feeds {
             for (word, value) in words.iter().zip(values(counts)) {
-                family.sample(&[("tenant", tenant), ("feed", feed), (label, word)], Value::Whole(*value))?;
+                family.sample(&[("tenant", tenant), ("feed", feed), (label, word)], Value::Whole(u64::from(*value)))?;
             }
         }
         Ok(())
@@ -251,7 +251,7 @@ impl Scrape {
             (
                 "collector_failing_scopes",
                 "Scopes whose last poll failed, by who can mend it.",
-                (|counts, blame| counts.failing[blame]) as fn(&FeedCounts, usize) -> u64,
+                (|counts, blame| u64::from(counts.failing[blame])) as fn(&FeedCounts, usize) -> u64,
             ),
             (
                 "collector_failing_feeds",

@@ -110,17 +110,17 @@ struct Counters {
 
 type FeedOrSink = (Box<str>, Box<str>);
 
-/// Counts of one feed.
+/// Counts of one feed. Counts that only rise by one are small: there are many of them, and most stay zero.
 #[derive(Debug, Clone, Default)]
 pub struct FeedCounts {
     /// Polls by outcome.
-    pub polls: [u64; OutcomeLabel::ALL.len()],
+    pub polls: [u32; OutcomeLabel::ALL.len()],
     /// Searches for scopes by outcome.
-    pub searches: [u64; OutcomeLabel::ALL.len()],
+    pub searches: [u32; OutcomeLabel::ALL.len()],
     /// Events of its polls.
     pub events: u64,
     /// Requests by class of status.
-    pub requests: [u64; StatusClass::ALL.len()],
+    pub requests: [u32; StatusClass::ALL.len()],
     /// Bytes of answers.
     pub response_bytes: u64,
     /// Answers that asked to wait.
@@ -133,7 +133,7 @@ pub struct FeedCounts {
     /// was never collected.
     pub last_collected: Option<u64>,
     /// Number of scopes whose last poll failed, by the party that can mend the failure.
-    pub failing: [u64; Blame::ALL.len()],
+    pub failing: [u32; Blame::ALL.len()],
     /// The party that can mend the search for scopes, if it fails.
     pub search_fault: Option<Blame>,
     /// How late the last poll began.
@@ -190,7 +190,7 @@ impl FeedCounts {
     /// Counts the resources that calls used.
     pub fn used(&mut self, usage: &Usage) {
         for (total, more) in self.requests.iter_mut().zip(usage.requests) {
-            *total += more;
+            *total = total.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
         }
         self.response_bytes += usage.response_bytes;
         self.throttles += usage.throttles;

@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 
 use crate::admitted::AdmittedFeed;
+use crate::admitted::pool::FeedPool;
 use crate::admitted::tenants::Tenants;
 use crate::collector::work::Pipeline;
 use crate::collector::{Collector, LeftOutRow, StatusSnapshot};
@@ -540,7 +541,8 @@ fn look(config: &Path) -> Vec<SeenFile> {
 /// Copies feeds out of the memory that was used to read them: ten thousand feeds take 100 MiB to read and a tenth of
 /// that to keep.
 fn compact(feeds: Vec<Arc<AdmittedFeed>>) -> Vec<Arc<AdmittedFeed>> {
-    let copied = feeds.iter().map(|feed| Arc::new(feed.copied())).collect();
+    let mut pool = FeedPool::default();
+    let copied = feeds.iter().map(|feed| Arc::new(pool.copy(feed))).collect();
     drop(feeds);
     memory::give_back();
     copied

@@ -401,6 +401,7 @@ impl Plugin {
         state: Option<&[u8]>,
     ) -> Called<Result<Batch, Failure>> {
         let text = settings.without_credentials();
+        let text = &*text;
         let caller = caller.without_network();
         self.call(
             "normalize",

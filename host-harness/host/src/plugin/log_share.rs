@@ -91,6 +91,14 @@ impl LogShare {
         (untold > 0).then_some(untold)
     }
 
+    /// Says whether nothing was written in this minute, and no dropped line is to be reported or counted: a new share
+    /// would do the same.
+    pub fn is_unused(&self) -> bool {
+        let mut window = self.window.lock();
+        let LogMinute { bytes, dropped, untold, uncounted, .. } = window.at((self.clock)() / 60_000);
+        (*bytes, *dropped, *untold, *uncounted) == (0, 0, 0, 0)
+    }
+
     /// Logs the number of dropped lines, at most once a minute.
     pub fn tell_dropped(&self, tenant: &str, feed: &str) {
         if let Some(lines) = self.take_untold() {

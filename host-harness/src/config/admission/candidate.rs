@@ -14,10 +14,9 @@ use source_host::credentials::settings::{Oddity, Settings};
 use source_host::feed::{Feed, FeedError};
 use source_host::network::egress;
 use source_host::plugin::Plugin;
-use source_host::plugin::log_share::LogShare;
 
 use super::{FeedSurroundings, LeftOut, LeftOutReason};
-use crate::admitted::AdmittedFeed;
+use crate::admitted::{AdmittedFeed, FeedProfile, FeedVoice};
 use crate::config::{ConfigPlace, ConfigProblem, FeedConfig, Interval, Pins, SeenFile, SourcePlace, astray};
 use crate::files;
 use crate::limits;
@@ -98,8 +97,7 @@ pub(super) async fn admit(
     // Read first, so that a file that changes while it is read counts as changed.
     let files = settings.token_files().map(|(_, file)| SeenFile::now(file)).collect();
     candidate.examine(&settings, clock());
-    let mut feed = AdmittedFeed {
-        id: id.as_str().into(),
+    let profile = FeedProfile {
         tenant: tenant.as_str().into(),
         interval,
         sinks: sinks.into(),
@@ -110,10 +108,15 @@ pub(super) async fn admit(
         allowed: around.ways.origins(&plugin),
         plugin,
         identity: settings.identity(description),
+        log_bytes: around.log_bytes,
+        clock: Arc::clone(clock),
+    };
+    let mut feed = AdmittedFeed {
+        id: id.as_str().into(),
+        profile: Arc::new(profile),
         settings,
-        news: Arc::default(),
-        log: Arc::new(LogShare::new(around.log_bytes, Arc::clone(clock))),
         plan: None,
+        voice: FeedVoice::default(),
     };
     let opening = async {
         match feed.open(&around.nowhere, clock).await {
@@ -402,9 +405,10 @@ fn note_plan(admitted: &mut AdmittedFeed, feed: &Feed) {
     let canonical =
         |spelled: BTreeSet<&str>| -> BTreeSet<String> { spelled.into_iter().filter_map(egress::canonical).collect() };
     let origins = canonical(shapes.iter().map(|shape| shape.origin.as_str()).collect());
-    admitted.origins = origins.into_iter().collect();
+    let profile = Arc::make_mut(&mut admitted.profile);
+    profile.origins = origins.into_iter().collect();
     let carrying = shapes.iter().filter(|shape| !shape.credentials.is_empty());
     let carrying = canonical(carrying.map(|shape| shape.origin.as_str()).collect());
-    admitted.in_clear = carrying.into_iter().filter(|origin| origin.starts_with("http://")).collect();
+    profile.in_clear = carrying.into_iter().filter(|origin| origin.starts_with("http://")).collect();
     admitted.keep_plan(shapes);
 }

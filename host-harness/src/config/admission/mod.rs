@@ -2,7 +2,6 @@
 
 mod candidate;
 mod faults;
-mod interned;
 mod plugins;
 
 use std::collections::BTreeMap;
@@ -25,9 +24,9 @@ use tokio::time::{Instant, timeout_at};
 
 use self::candidate::{Admitted, Rejected, plugin_place};
 pub use self::faults::Faults;
-use self::interned::Interned;
 use self::plugins::{FeedVerdict, PluginBytes, PluginFeeds};
 use crate::admitted::AdmittedFeed;
+use crate::admitted::pool::FeedPool;
 use crate::admitted::tenants::Tenants;
 use crate::built_in;
 use crate::config::{self, Config, ConfigPlace, ConfigProblem, NetworkConfig, Pins, SeenFile, StartError};
@@ -277,7 +276,7 @@ impl Admission {
     pub async fn late(&mut self) -> Option<Late> {
         let (WaitingFeed { tenant, feed, pins, .. }, (_, judged)) = self.verdict().await?;
         Some(match judged {
-            Ok(Admitted { feed, warnings }) => Late::Good(Arc::new(self.collected.interned.of(feed)), warnings),
+            Ok(Admitted { feed, warnings }) => Late::Good(Arc::new(self.collected.pool.share(feed)), warnings),
             Err(Rejected::LeftOut(out)) => Late::Out(out),
             // The other feeds of the configuration already run.
             Err(Rejected::Wrong(problems)) => {
@@ -311,8 +310,8 @@ impl Admission {
 
     /// Returns the result. Feeds that are left out do not stop the others, unless the configuration is strict.
     fn checked(&mut self) -> Result<Checked, StartError> {
-        let Collected { interned, feeds, warnings, problems, left_out } = std::mem::take(&mut self.collected);
-        self.collected.interned = interned;
+        let Collected { pool, feeds, warnings, problems, left_out } = std::mem::take(&mut self.collected);
+        self.collected.pool = pool;
         let (feeds, left_out) = (in_order(feeds), in_order(left_out));
         let is_some = !feeds.is_empty() || !self.waiting.is_empty();
         let mut problems: Vec<ConfigProblem> = in_order(problems).into_iter().flatten().collect();
@@ -372,7 +371,7 @@ fn odd_authorities(network: &NetworkConfig, now: u64) -> Vec<ConfigProblem> {
 /// The results so far, each with the feed's number in the configuration; those of the whole configuration come first.
 #[derive(Default)]
 struct Collected {
-    interned: Interned,
+    pool: FeedPool,
     feeds: Vec<(usize, Arc<AdmittedFeed>)>,
     /// `None` for the whole configuration.
     warnings: Vec<(Option<usize>, Vec<ConfigProblem>)>,
@@ -385,7 +384,7 @@ impl Collected {
         match judged {
             Ok(Admitted { feed, warnings }) => {
                 self.warnings.push((Some(number), warnings));
-                self.feeds.push((number, Arc::new(self.interned.of(feed))));
+                self.feeds.push((number, Arc::new(self.pool.share(feed))));
             }
             Err(Rejected::Wrong(problems)) => self.problems.push((Some(number), problems)),
             Err(Rejected::LeftOut(feed)) => self.left_out.push((number, feed)),

@@ -1,7 +1,9 @@
 //! The settings of a feed in the host: plain values, and secrets that no plugin sees.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use x509_cert::der::DateTime;
@@ -17,15 +19,20 @@ use crate::credentials::spelling::{self, Trimmed};
 use crate::digest::ShortDigest;
 use crate::limits::milliseconds;
 
+mod pool;
 #[cfg(feature = "schema")]
 pub mod schema;
+
+pub use self::pool::SettingsPool;
 
 /// Settings with their secrets kept apart. The type is small, because a collector holds thousands.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// One JSON object without the secrets.
-    plain: Box<str>,
-    secrets: Box<[HeldCredential]>,
+    /// One JSON object without the secrets, or the members of it that other settings have, too.
+    plain: Arc<str>,
+    /// The other members as one JSON object; empty if there are none.
+    own: Box<str>,
+    secrets: Arc<[HeldCredential]>,
     /// The characters that were removed from secrets, in words, by setting.
     trimmed: Box<[Oddity]>,
 }
@@ -43,7 +50,7 @@ fn found_by_schema(_: &Value, _: &Secret) -> Option<String> {
 pub const IDENTITY: &str = "x-identity";
 
 /// A credential that stays with the host.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct HeldCredential {
     pub setting: String,
     pub secret: Secret,
@@ -101,9 +108,10 @@ impl Settings {
     /// # Ok::<(), serde_json::Error>(())
     /// ```
     pub fn new(plain: Map<String, Value>, secrets: BTreeMap<String, Secret>) -> Settings {
-        let plain = Value::Object(plain).to_string().into_boxed_str();
+        let plain = Value::Object(plain).to_string().into();
         let held = |(setting, secret)| HeldCredential { setting, secret, kind: CredentialKind::Secret };
-        Settings { plain, secrets: secrets.into_iter().map(held).collect(), trimmed: Box::default() }
+        let secrets = secrets.into_iter().map(held).collect();
+        Settings { plain, own: Box::default(), secrets, trimmed: Box::default() }
     }
 
     /// The same settings with the characters that were removed from secrets, in words, by setting.
@@ -113,7 +121,18 @@ impl Settings {
 
     /// The settings that are not secrets.
     pub fn plain(&self) -> Map<String, Value> {
-        serde_json::from_str(&self.plain).unwrap_or_default()
+        let members = |text: &str| serde_json::from_str::<Map<String, Value>>(text).unwrap_or_default();
+        let mut plain = members(&self.plain);
+        plain.extend(members(&self.own));
+        plain
+    }
+
+    /// The settings that are not secrets, as one JSON object.
+    fn text(&self) -> Cow<'_, str> {
+        match self.own.is_empty() {
+            true => Cow::Borrowed(&self.plain),
+            false => Cow::Owned(Value::Object(self.plain()).to_string()),
+        }
     }
 
     /// Returns the credential settings whose values are not strings, so that the host cannot seal them.
@@ -157,9 +176,10 @@ impl Settings {
     /// Makes secrets of the strings that a plugin declares to be credentials, wherever they came from, and removes
     /// values of other types from those settings.
     pub fn sealing(self, description: &Description) -> Settings {
-        let (mut plain, mut trimmed) = (self.plain(), self.trimmed.into_vec());
-        let secrets = self.secrets.into_iter();
-        let mut secrets: BTreeMap<String, Secret> = secrets.map(|held| (held.setting, held.secret)).collect();
+        let (mut plain, mut trimmed) = (self.plain(), self.trimmed.to_vec());
+        let secrets = self.secrets.iter();
+        let mut secrets: BTreeMap<String, Secret> =
+            secrets.map(|held| (held.setting.clone(), held.secret.clone())).collect();
         for credential in &description.credentials {
             if let Some(Value::String(value)) = plain.remove(&credential.setting) {
                 let Trimmed { text, remark } = spelling::trimmed(&value);
@@ -167,24 +187,28 @@ impl Settings {
                 secrets.insert(credential.setting.clone(), Secret::new(text));
             }
         }
-        let mut settings = Settings { trimmed: trimmed.into(), ..Settings::new(plain, secrets) };
-        for credential in &description.credentials {
-            for held in settings.secrets.iter_mut().filter(|held| held.setting == credential.setting) {
-                held.kind = credential.kind;
-            }
-        }
-        settings
+        let settings = Settings { trimmed: trimmed.into(), ..Settings::new(plain, secrets) };
+        let declared = |held: &HeldCredential| {
+            let credential = description.credentials.iter().find(|credential| credential.setting == held.setting);
+            HeldCredential { kind: credential.map_or(held.kind, |credential| credential.kind), ..held.clone() }
+        };
+        Settings { secrets: settings.secrets.iter().map(declared).collect(), ..settings }
     }
 
     /// The same settings, in which relative paths are joined to the folders that they are relative to.
-    pub fn under(mut self, folder: impl Fn(&str) -> PathBuf) -> Settings {
-        for held in self.secrets.iter_mut().filter(|held| held.kind == CredentialKind::TokenFile) {
-            if !held.secret.expose().is_empty() && !assertion::is_token(held.secret.expose()) {
+    pub fn under(self, folder: impl Fn(&str) -> PathBuf) -> Settings {
+        let is_path = |held: &HeldCredential| {
+            let value = held.secret.expose();
+            held.kind == CredentialKind::TokenFile && !value.is_empty() && !assertion::is_token(value)
+        };
+        let joined = |held: &HeldCredential| match is_path(held) {
+            true => {
                 let path = folder(&held.setting).join(held.secret.expose());
-                held.secret = Secret::new(path.to_string_lossy());
+                HeldCredential { secret: Secret::new(path.to_string_lossy()), ..held.clone() }
             }
-        }
-        self
+            false => held.clone(),
+        };
+        Settings { secrets: self.secrets.iter().map(joined).collect(), ..self }
     }
 
     /// The files that hold signed tokens, each with its setting.
@@ -231,12 +255,12 @@ impl Settings {
             .secrets
             .iter()
             .map(|held| HeldCredential { secret: Secret::new(held.secret.expose()), ..held.clone() });
-        Settings { secrets: secrets.collect(), ..self.clone() }
+        Settings { plain: (*self.plain).into(), secrets: secrets.collect(), ..self.clone() }
     }
 
     /// Digest of the plain settings.
     pub fn digest(&self) -> ShortDigest {
-        ShortDigest::of(&self.plain)
+        ShortDigest::of(&self.text())
     }
 
     /// Digest of the plain settings that say, with the secrets, who signs in: the settings that the plugin's schema
@@ -286,7 +310,7 @@ impl Settings {
         };
         let properties = schema.get("properties");
         let mut oddities = self.trimmed.to_vec();
-        for HeldCredential { setting: key, secret, kind } in &self.secrets {
+        for HeldCredential { setting: key, secret, kind } in self.secrets.iter() {
             let mut tell = |words: String| oddities.push(Oddity::of(key, words));
             let spelled =
                 if *kind == CredentialKind::Secret { spelling::oddities(secret.expose()) } else { Vec::new() };
@@ -313,7 +337,7 @@ impl Settings {
     pub(crate) fn sealed(&self) -> (String, Inside) {
         let mut settings = self.plain();
         let mut inside = Inside::default();
-        for held in &self.secrets {
+        for held in self.secrets.iter() {
             let HeldCredential { setting, secret, kind } = held;
             // An empty value stays empty; the plugin reports it.
             if secret.expose().is_empty() {
@@ -344,8 +368,8 @@ impl Settings {
     }
 
     /// The settings without any secret.
-    pub(crate) fn without_credentials(&self) -> &str {
-        &self.plain
+    pub(crate) fn without_credentials(&self) -> Cow<'_, str> {
+        self.text()
     }
 }
 

@@ -56,6 +56,11 @@ pub struct Egress {
 pub struct News(Mutex<BTreeSet<String>>);
 
 impl News {
+    /// Says whether no remark was reported yet.
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
+    }
+
     /// Says whether to report a remark: each remark once, and a few in total.
     pub(crate) fn is_news(&self, words: &str) -> bool {
         let mut told = self.0.lock();

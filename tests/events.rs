@@ -1,12 +1,16 @@
-//! `docs/events.md` against the plugin: the words of events, and the members that the recordings show.
+//! `docs/events.md` against the plugin: the words of events, the members that the recordings show, and the versions and classes.
 
 use std::collections::BTreeSet;
 
 use azure_secure_score::contract::Reaction;
 use azure_secure_score::diagnoses::TABLE;
-use azure_secure_score::normalize::{Activity, Field, MAX_EVENT_BYTES, Reason, Severity, Status};
+use azure_secure_score::normalize::{
+    Activity, DIFFERENCES, Difference, Field, MAX_EVENT_BYTES, Otherwise, Reason, Severity, Status,
+};
+use azure_secure_score::settings::{Class, Version};
 use serde_json::Value;
 
+use crate::documents;
 use crate::support::root;
 
 /// Failures of a whole feed. No scope has them as an outcome.
@@ -67,7 +71,12 @@ fn the_page_of_events_has_each_member_of_the_recorded_events_and_no_other() {
         let file = entry.unwrap().path();
         if file.to_string_lossy().ends_with(".expected.json") {
             let expected: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
-            expected["events"].as_array().into_iter().flatten().for_each(|event| leaves("", event, &mut found));
+            let is_newest = |event: &&Value| {
+                event["metadata"]["version"] == Version::NEWEST.name()
+                    && event["class_uid"] != Class::DetectionFinding.uid()
+            };
+            let events = expected["events"].as_array().into_iter().flatten();
+            events.filter(is_newest).for_each(|event| leaves("", event, &mut found));
         }
     }
     let recorded: BTreeSet<String> = found.into_iter().map(described).collect();
@@ -78,6 +87,102 @@ fn the_page_of_events_has_each_member_of_the_recorded_events_and_no_other() {
         assert!(documented.remove(member) && !recorded.contains(member), "{member}");
     }
     assert_eq!(documented, recorded);
+}
+
+/// Returns the place of a member of the newest version in another version and class, and its value there.
+fn placed(leaf: &str, value: &Value, version: Version, class: Class) -> (String, Value) {
+    let lacks = |row: &&Difference| row.classes.contains(&class) && row.begins.is_none_or(|begins| version < begins);
+    let (mut leaf, mut value) = (leaf.to_owned(), value.clone());
+    for row in DIFFERENCES.iter().filter(lacks) {
+        let rest = leaf.strip_prefix(row.attribute).filter(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+        match (rest, row.otherwise) {
+            (Some(_), Otherwise::Unmapped) => return (format!("unmapped.{leaf}"), value),
+            (Some(""), Otherwise::Value(newest, earlier))
+                if serde_json::from_str::<Value>(newest).unwrap() == value =>
+            {
+                value = serde_json::from_str(earlier).unwrap();
+            }
+            _ => {}
+        }
+    }
+    for row in DIFFERENCES.iter().filter(lacks) {
+        if let Otherwise::Item(name) = row.otherwise
+            && let Some(rest) = leaf.strip_prefix(&format!("{}[]", row.attribute))
+        {
+            leaf = format!("{name}{rest}");
+        }
+    }
+    (leaf, value)
+}
+
+/// Adds the members of a value that are neither objects nor lists, by path.
+fn members(path: &str, value: &Value, found: &mut Vec<(String, Value)>) {
+    match value {
+        Value::Object(inside) => {
+            for (name, value) in inside {
+                members(&if path.is_empty() { name.clone() } else { format!("{path}.{name}") }, value, found);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| members(&format!("{path}[]"), item, found)),
+        _ => found.push((path.to_owned(), value.clone())),
+    }
+}
+
+/// Checks that an event in another version or class has each member of the newest one where the table says, and no other. The
+/// members that name the version and the class are compared with those, and the size of a cut event is its own.
+pub fn check_schema(event: &Value, newest: &Value, version: Version, class: Class, place: &str) {
+    let names_schema = |path: &str| {
+        let names = ["class_uid", "class_name", "type_uid", "type_name", "metadata.version"];
+        let ends = ["related_events[].type_uid", "metadata.untruncated_size"];
+        names.contains(&path) || path.starts_with("metadata.extensions") || ends.iter().any(|end| path.ends_with(end))
+    };
+    let collected = |event: &Value| {
+        let mut found = Vec::new();
+        members("", event, &mut found);
+        found.retain(|(path, _)| !names_schema(path));
+        found
+    };
+    let mut expected: Vec<_> =
+        collected(newest).iter().map(|(leaf, value)| placed(leaf, value, version, class)).collect();
+    let mut found = collected(event);
+    let by_path = |one: &(String, Value), other: &(String, Value)| one.0.cmp(&other.0);
+    expected.sort_by(by_path);
+    found.sort_by(by_path);
+    assert_eq!(found, expected, "{place}");
+    assert_eq!(event["metadata"]["version"], version.name(), "{place}");
+    assert_eq!((&event["class_uid"], &event["class_name"]), (&class.uid().into(), &class.caption().into()), "{place}");
+    let type_uid = class.uid() * 100 + event["activity_id"].as_u64().unwrap();
+    assert_eq!(event["type_uid"], type_uid, "{place}");
+    let type_name = format!("{}: {}", class.caption(), event["activity_name"].as_str().unwrap());
+    assert_eq!(event["type_name"], type_name, "{place}");
+    assert_eq!(event["metadata"]["extensions"].is_null(), class != Class::AssessmentFinding, "{place}");
+}
+
+#[test]
+fn the_page_of_events_has_the_table_of_versions_and_classes() {
+    const HEAD: &str = "| attribute | class | since | otherwise |\n|---|---|---|---|\n";
+    let page = page();
+    let (before, rest) = page.split_once(HEAD).expect("docs/events.md has the head of the table of versions");
+    let after = &rest[rest.find("\n\n").unwrap()..];
+    let rows: Vec<String> = DIFFERENCES
+        .iter()
+        .map(|Difference { attribute, classes, begins, otherwise }| {
+            let uids: Vec<_> = classes.iter().map(|class| class.uid().to_string()).collect();
+            let classes = if classes.len() == Class::ALL.len() { "all".to_owned() } else { uids.join(", ") };
+            let begins = begins.map_or("never", Version::name);
+            let (value, otherwise) = match otherwise {
+                Otherwise::Unmapped => (String::new(), format!("`unmapped.{attribute}`")),
+                Otherwise::Value(newest, earlier) => (format!(" {newest}"), (*earlier).to_owned()),
+                Otherwise::Item(name) => (String::new(), format!("`{name}`, which is the item itself")),
+            };
+            format!(
+                "| `{attribute}`{} | {classes} | {begins} | {} |",
+                value.replace('"', ""),
+                otherwise.replace('"', "")
+            )
+        })
+        .collect();
+    documents::check("docs/events.md", &format!("{before}{HEAD}{}{after}", rows.join("\n")));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use azure_secure_score::clouds::CLOUDS;
 use azure_secure_score::diagnoses::TABLE;
+use azure_secure_score::settings::{Class, Version};
 use host_harness::admitted::AdmittedFeed;
 use host_harness::environment;
 use host_harness::recording::bundled::{self, BundledRecording};
@@ -30,8 +31,8 @@ use tokio::sync::OnceCell;
 
 use self::recipes::{Chapter, Recipe, SignIn, WITHOUT, control};
 use crate::credentials::{FEDERATED, RSA, certificate};
-use crate::documents;
 use crate::support::{NOON, SUBSCRIPTION, asked, leave_for_the_judge, plugin, root, unadmitted};
+use crate::{documents, events};
 
 /// Recordings of a live service, by name; no command makes them anew.
 const LIVE: &[&str] = &[];
@@ -50,7 +51,7 @@ struct Taken {
     states: BTreeMap<String, Vec<u8>>,
 }
 
-/// The simulated service, without sockets before it, and other spellings for parts of its answers.
+/// The simulated service, without sockets before it, and other text for parts of its answers.
 struct Simulated(Mutex<World>, &'static [(&'static str, &'static str)]);
 
 impl Transport for Simulated {
@@ -216,6 +217,33 @@ async fn the_recordings_are_those_that_the_simulated_service_gives() {
         "no recipe makes these files of tests/cassettes, and `LIVE` in tests/recordings.rs does not name them: name them there if \
          they are of a live service, and delete them if their recipe is gone"
     );
+}
+
+#[tokio::test]
+async fn an_event_has_every_member_in_each_version_and_class() {
+    let is_newest = |taken: &&Taken| {
+        !taken.events.is_empty()
+            && !["class", "ocsf_version"].iter().any(|name| taken.cassette.settings.contains_key(*name))
+    };
+    let of_newest: Vec<_> = taken().await.iter().filter(is_newest).collect();
+    for (class, version) in Class::ALL.into_iter().flat_map(|class| Version::ALL.map(|version| (class, version))) {
+        let schema = format!("{}-{}", class.name(), version.name());
+        let mut events = Vec::new();
+        for taken in &of_newest {
+            let mut cassette = taken.cassette.clone();
+            cassette.settings.insert("class".to_owned(), class.name().into());
+            cassette.settings.insert("ocsf_version".to_owned(), version.name().into());
+            let played = replay::play(&plugin(), &cassette).await.unwrap().events;
+            let place = format!("{} as {schema}", taken.recipe.name);
+            assert_eq!(played.len(), taken.events.len(), "{place}");
+            for (event, newest) in played.iter().zip(&taken.events) {
+                let [event, newest] = [event, newest].map(|event| serde_json::from_slice(event).unwrap());
+                events::check_schema(&event, &newest, version, class, &place);
+            }
+            events.extend(played);
+        }
+        leave_for_the_judge(&format!("schema-{schema}"), events.iter().map(Vec::as_slice));
+    }
 }
 
 #[tokio::test]

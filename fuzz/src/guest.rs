@@ -38,6 +38,7 @@ static SETTINGS: LazyLock<Vec<Settings>> = LazyLock::new(|| {
         r#", "class": "compliance-finding", "definitions": "full""#,
         r#", "emit": "snapshot", "raw": "hash", "entity_resolution": false"#,
         r#", "definitions": "none", "events": ["secure-score-controls"], "snapshot_every": 1"#,
+        r#", "class": "detection-finding", "ocsf_version": "1.1.0", "definitions": "full""#,
     ];
     more.iter().map(|more| settings(&format!(r#""subscription_id": "{SUBSCRIPTION}"{more}"#))).collect()
 });

@@ -42,7 +42,7 @@ const IDENTIFIERS: &[(&str, IdentifierKind)] = &[
 
 /// Describes the plugin, independently of its settings.
 pub fn description() -> Description {
-    let class_uids = vec![Class::AssessmentFinding.uid(), Class::ComplianceFinding.uid()];
+    let class_uids = Class::ALL.map(Class::uid).to_vec();
     Description {
         name: env!("CARGO_PKG_NAME").to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

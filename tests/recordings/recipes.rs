@@ -110,7 +110,7 @@ pub struct Recipe {
     pub after: Option<&'static str>,
     /// A state in place of one that the plugin left.
     pub state: Option<&'static str>,
-    /// Parts of the service's answers, and other spellings of the same JSON in their place.
+    /// Parts of the service's answers, and other text in their place.
     pub spellings: &'static [(&'static str, &'static str)],
     /// Why there is no answer to the first request after the sign-in.
     pub no_answer: Option<MissingAnswer>,
@@ -523,6 +523,18 @@ fn polls() -> Vec<Recipe> {
             .with(json!({ "class": "assessment-finding" })),
         poll("class-compliance-finding", "The same answers as events of the class Compliance Finding, 2003.")
             .with(json!({ "class": "compliance-finding" })),
+        poll(
+            "class-detection-finding",
+            "The same answers as events of the class Detection Finding, 2004. The class has no attribute `compliance`, \
+             which is under `unmapped`.",
+        )
+        .with(json!({ "class": "detection-finding" })),
+        poll(
+            "ocsf-1.1.0",
+            "The answers of `definitions-full` as events of OCSF 1.1.0, the oldest version. The attributes that began later \
+             are under `unmapped`.",
+        )
+        .with(json!({ "definitions": "full", "ocsf_version": "1.1.0" })),
         poll("events-scores", "With the event `secure-scores` alone, the plugin does not request the list of controls.")
             .with(json!({ "events": ["secure-scores"] })),
         poll("events-controls", "With the event `secure-score-controls` alone, the plugin does not request the list of scores.")
@@ -584,6 +596,9 @@ const SPELLINGS: &[(&str, &str)] = &[
     (r#""percentage":0.0"#, r#""percentage":-0.0"#),
 ];
 
+/// The points of a control and of its score, and as they are once the service raised them by two.
+const MORE_POINTS: &[(&str, &str)] = &[(r#""max":14,"#, r#""max":16,"#), (r#""max":4,"#, r#""max":6,"#)];
+
 fn over_time() -> Vec<Recipe> {
     let poll = |name, docs: &str, after: &'static str| Recipe::new(Chapter::OverTime, name, docs).after(after);
     vec![
@@ -598,6 +613,21 @@ fn over_time() -> Vec<Recipe> {
             let mfa = &mut controls(world)[0];
             (mfa.healthy, mfa.unhealthy) = (mfa.healthy - 2, mfa.unhealthy + 2);
         }),
+        poll("control-passes", "The last account got MFA: the control has its full score.", "definitions-summary").changing(
+            |world| {
+                let mfa = &mut controls(world)[0];
+                (mfa.healthy, mfa.unhealthy) = (mfa.healthy + mfa.unhealthy, 0);
+            },
+        ),
+        poll("control-fails-again", "An account lost MFA again: the control lost its full score.", "control-passes"),
+        Recipe {
+            spellings: MORE_POINTS,
+            ..poll(
+                "maximum",
+                "The service gives a control more points than before. The score has another maximum, and no resource changed.",
+                "definitions-summary",
+            )
+        },
         poll(
             "control-added",
             "The service lists a control that it did not list before. The event of the score names this control as \

@@ -1,4 +1,4 @@
-//! An event as OCSF 1.8.0 spells it, profile `cloud`. The order of members here is that of the events.
+//! An event as the newest version of OCSF spells it, profile `cloud`; `schema` spells it for the others. The order of members here is that of the events.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -55,6 +55,8 @@ pub type Unmapped<'a> = BTreeMap<Cow<'a, str>, Cow<'a, str>>;
 #[derive(Debug, Clone)]
 pub struct SharedMembers {
     pub class: (u64, &'static str),
+    /// `metadata.version`.
+    pub version: &'static str,
     /// The members from `correlation_uid` to `labels`.
     pub metadata: String,
     /// The member `cloud`.
@@ -173,7 +175,7 @@ pub fn type_uid(class_uid: u64, activity: Activity) -> u64 {
 
 impl Metadata<'_> {
     fn write(&self, shared: &SharedMembers, metadata: &mut MembersWriter<'_>) {
-        metadata.written(r#""version":"1.8.0""#);
+        metadata.member("version", shared.version);
         metadata.member("uid", &self.uid);
         metadata.written(&shared.metadata);
         metadata.optional("original_event_uid", self.original_event_uid);

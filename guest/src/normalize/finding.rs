@@ -69,7 +69,7 @@ pub fn uid(frame: &Frame<'_>, emitted: &EmittedFinding<'_>) -> String {
 /// Returns the event, and whether it had to be cut.
 pub fn event(frame: &Frame<'_>, emitted: &EmittedFinding<'_>) -> (contract::Event, bool) {
     let mut event = build(frame, emitted);
-    let whole = delivered(&event);
+    let whole = delivered(frame.schema(), &event);
     if whole.body.len() <= MAX_EVENT_BYTES {
         return (whole, false);
     }
@@ -98,11 +98,11 @@ pub fn event(frame: &Frame<'_>, emitted: &EmittedFinding<'_>) -> (contract::Even
     ];
     for cut in cuts {
         cut(&mut event, emitted);
-        if line(&event).len() <= MAX_EVENT_BYTES {
+        if line(frame.schema(), &event).len() <= MAX_EVENT_BYTES {
             break;
         }
     }
-    (delivered(&event), true)
+    (delivered(frame.schema(), &event), true)
 }
 
 fn build<'a>(frame: &'a Frame<'a>, emitted: &'a EmittedFinding<'a>) -> Event<'a> {
@@ -141,7 +141,7 @@ fn build<'a>(frame: &'a Frame<'a>, emitted: &'a EmittedFinding<'a>) -> Event<'a>
                 None => Vec::new(),
             },
         },
-        unmapped: unmapped(emitted, definition),
+        unmapped: unmapped(frame, emitted, definition),
     };
     let mut event = frame.event(uid(frame, emitted), subject.kind, emitted.activity, severity(emitted), own);
     event.start_time = emitted.start_time;
@@ -184,7 +184,11 @@ fn analytic<'a>(definition: &'a Definition<'a>) -> Option<Analytic<'a>> {
 }
 
 /// Returns the service's numbers and unknown properties unchanged, and separately the values that this plugin derives.
-fn unmapped<'a>(emitted: &'a EmittedFinding<'a>, definition: Option<&'a Definition<'a>>) -> Unmapped<'a> {
+fn unmapped<'a>(
+    frame: &Frame<'_>,
+    emitted: &'a EmittedFinding<'a>,
+    definition: Option<&'a Definition<'a>>,
+) -> Unmapped<'a> {
     let subject = &emitted.subject;
     let mut unmapped = Unmapped::new();
     match emitted.item {
@@ -194,7 +198,7 @@ fn unmapped<'a>(emitted: &'a EmittedFinding<'a>, definition: Option<&'a Definiti
                 if matches!(key, "displayName" | "definition") || value.is_null() {
                     continue;
                 }
-                let key = match OWN_KEYS.contains(&key) {
+                let key = match OWN_KEYS.contains(&key) || frame.schema().reserves(key) {
                     true => Cow::Owned(format!("properties.{key}")),
                     false => Cow::Borrowed(key),
                 };
@@ -204,7 +208,8 @@ fn unmapped<'a>(emitted: &'a EmittedFinding<'a>, definition: Option<&'a Definiti
                 for (key, value) in
                     members.iter().filter(|(key, _)| !matches!(*key, "id" | "name" | "type" | "properties"))
                 {
-                    unmapped.entry(Cow::Owned(key.to_owned())).or_insert_with(|| json::compact(value));
+                    let prefix = if frame.schema().reserves(key) { "properties." } else { "" };
+                    unmapped.entry(Cow::Owned(format!("{prefix}{key}"))).or_insert_with(|| json::compact(value));
                 }
             }
             if let Some(definition) = definition {

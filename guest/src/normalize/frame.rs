@@ -8,6 +8,7 @@ use crate::diagnoses::ARGUMENT_INVALID;
 use crate::json::write::{Json, MembersWriter, object};
 use crate::normalize::event::{Activity, Compliance, Event, FindingInfo, Metadata, SharedMembers, Unmapped, type_uid};
 use crate::normalize::judgement::Severity;
+use crate::normalize::schema::Schema;
 use crate::settings::{Class, EventKind, Settings};
 
 /// Marks the score as the portal's "secure score", which is computed from controls; Microsoft has a newer, risk-based
@@ -25,6 +26,7 @@ pub struct Frame<'a> {
     pub start_time: Option<u64>,
     poll_id: Uuid,
     resource_uid: String,
+    schema: Schema,
     shared: SharedMembers,
 }
 
@@ -34,8 +36,9 @@ impl<'a> Frame<'a> {
         let poll_id = Uuid::parse_str(&context.poll_id)
             .map_err(|error| ARGUMENT_INVALID.failure(&format!("the poll id: {error}")))?;
         let resource_uid = format!("/subscriptions/{}", context.scope.id);
+        let schema = Schema::new(settings.version, settings.class);
         let shared = shared(settings, context, &resource_uid);
-        Ok(Frame { settings, context, start_time, poll_id, resource_uid, shared })
+        Ok(Frame { settings, context, start_time, poll_id, resource_uid, schema, shared })
     }
 
     /// The time of the poll in Unix milliseconds.
@@ -46,6 +49,11 @@ impl<'a> Frame<'a> {
     /// Uid of the resource of all findings: the subscription.
     pub fn resource_uid(&self) -> &str {
         &self.resource_uid
+    }
+
+    /// The version and the class of the events.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
     }
 
     /// `type_uid` of an activity.
@@ -156,7 +164,8 @@ fn shared(settings: &Settings, context: &Context, resource_uid: &str) -> SharedM
             });
         }
     });
-    SharedMembers { class: (settings.class.uid(), settings.class.caption()), metadata, cloud, resources }
+    let class = (settings.class.uid(), settings.class.caption());
+    SharedMembers { class, version: settings.version.name(), metadata, cloud, resources }
 }
 
 /// Returns members without the braces around them.
@@ -180,17 +189,18 @@ pub struct Own<'a> {
 }
 
 /// Converts the event to the contract's type.
-pub fn delivered(event: &Event<'_>) -> contract::Event {
-    contract::Event { uid: event.metadata.uid.clone(), time_milliseconds: event.time, body: line(event).into_bytes() }
+pub fn delivered(schema: &Schema, event: &Event<'_>) -> contract::Event {
+    let body = line(schema, event).into_bytes();
+    contract::Event { uid: event.metadata.uid.clone(), time_milliseconds: event.time, body }
 }
 
 /// Serializes the event as one line of JSON.
-pub fn line(event: &Event<'_>) -> String {
+pub fn line(schema: &Schema, event: &Event<'_>) -> String {
     /// The usual size of an event in bytes, without the item itself.
     const USUAL_BYTES: usize = 3 << 10;
     let item = event.raw_data.unwrap_or_default();
     // Each quote of the item needs one byte more, for its backslash.
     let mut out = String::with_capacity(USUAL_BYTES + item.len() + item.len() / 8);
     event.write(&mut out);
-    out
+    schema.spelled(out)
 }

@@ -9,6 +9,7 @@ mod frame;
 mod items;
 mod judgement;
 mod outcome;
+mod schema;
 mod state;
 mod subject;
 mod vocabulary;
@@ -29,6 +30,7 @@ pub use change::{Field, Reason};
 pub use event::Activity;
 pub use finding::MAX_EVENT_BYTES;
 pub use judgement::{Severity, Status};
+pub use schema::{DIFFERENCES, Difference, Otherwise};
 
 /// Accepted difference between the score and the sum of its controls, because the service rounds each control.
 const SUM_TOLERANCE: Decimal = Decimal::from_parts(1, 0, 0, false, 2);

@@ -55,7 +55,7 @@ pub fn event(frame: &Frame<'_>, before: Option<&Outcome>, after: Option<&Failure
     event.status_code = Some(code);
     event.status_detail = after.map(|failure| failure.cause.clone());
     event.status = Some(if after.is_some() { (1, "New") } else { (4, "Resolved") });
-    delivered(&event)
+    delivered(frame.schema(), &event)
 }
 
 fn message(after: Option<&Failure>) -> String {

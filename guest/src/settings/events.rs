@@ -7,10 +7,7 @@ use super::found::{kind, quoted};
 use super::meant;
 use super::near;
 use super::reader::SettingsReader;
-use super::types::{Class, EventKind};
-
-/// Names, in lower case without punctuation, of a class that is planned but missing.
-const LATER_CLASSES: &[&str] = &["detectionfinding", "detection", "2004"];
+use super::types::{Class, EventKind, Version};
 
 pub fn kinds(reader: &mut SettingsReader) -> Vec<EventKind> {
     const EXPECTED: &str = "a list of `secure-scores` and `secure-score-controls`";
@@ -43,13 +40,22 @@ pub fn kinds(reader: &mut SettingsReader) -> Vec<EventKind> {
 
 /// Reads the class of the events.
 pub fn class(reader: &mut SettingsReader) -> Class {
-    let choices = [("assessment-finding", Class::AssessmentFinding), ("compliance-finding", Class::ComplianceFinding)];
-    if reader.value("class").is_some_and(|value| meant::is_one_of(value, LATER_CLASSES)) {
-        let expected = choices.map(|(name, _)| format!("`{name}`")).join(" or ");
-        reader.problem("class", "`detection-finding` (2004), which is not supported yet", &expected);
-        return Class::AssessmentFinding;
-    }
-    reader.choice("class", &choices, meant::CLASSES)
+    reader.choice("class", &Class::ALL.map(|class| (class.name(), class)), meant::CLASSES)
+}
+
+/// Reads the version of OCSF.
+pub fn version(reader: &mut SettingsReader) -> Version {
+    let key = "ocsf_version";
+    let Some(value) = reader.value(key).cloned() else { return Version::NEWEST };
+    let names = Version::ALL.map(|version| format!("`{}`", version.name())).join(", ");
+    let nearest = meant::version(&value, &Version::ALL.map(Version::name));
+    let nearest = nearest.map(|name| format!("; the nearest is `{name}`")).unwrap_or_default();
+    let expected = format!("one of {names}{nearest}");
+    let Some(text) = reader.text(key, &expected) else { return Version::NEWEST };
+    Version::ALL.into_iter().find(|version| version.name() == text).unwrap_or_else(|| {
+        reader.problem(key, &quoted(&text), &expected);
+        Version::NEWEST
+    })
 }
 
 pub fn snapshot_seconds(reader: &mut SettingsReader) -> u64 {

@@ -50,12 +50,10 @@ pub const KEYS: &[&str] = &[
     "events",
     "definitions",
     "class",
+    "ocsf_version",
     "emit",
     "snapshot_every",
     "raw",
     "entity_resolution",
     "extension_version",
 ];
-
-/// Settings that are planned but that this version lacks.
-pub const LATER: &[&str] = &["ocsf_version"];

@@ -31,6 +31,8 @@ pub const CLASSES: Others = &[
     ("assessment", "assessment-finding"),
     ("2003", "compliance-finding"),
     ("compliance", "compliance-finding"),
+    ("2004", "detection-finding"),
+    ("detection", "detection-finding"),
 ];
 pub const DEFINITIONS: Others = &[("true", "summary"), ("false", "none"), ("all", "full"), ("off", "none")];
 pub const EMIT: Others = &[("all", "snapshot"), ("full", "snapshot"), ("diff", "changes"), ("delta", "changes")];
@@ -41,12 +43,6 @@ pub fn name<'a>(text: &str, names: impl Iterator<Item = &'a str>, others: &[(&st
     let bare = text.to_lowercase().replace(|character: char| !character.is_alphanumeric(), "");
     let other = others.iter().find(|(other, _)| *other == bare).map(|(_, name)| *name);
     other.or_else(|| near::name(text, names))
-}
-
-/// Says whether a value is one of these names, which are in lower case without punctuation.
-pub fn is_one_of(value: &Value, names: &[&str]) -> bool {
-    let bare = shown(value).to_lowercase().replace(|character: char| !character.is_alphanumeric(), "");
-    names.contains(&bare.as_str())
 }
 
 /// Returns the intended name as the end of a sentence about the expected value.
@@ -64,6 +60,17 @@ fn shown(value: &Value) -> String {
         Value::Number(_) | Value::Bool(_) => value.to_string(),
         _ => String::new(),
     }
+}
+
+/// Returns the nearest of these versions, the oldest first, to a version such as `1.5`, `v1.5.1` or `1.9.0`.
+pub fn version(value: &Value, versions: &[&'static str]) -> Option<&'static str> {
+    let numbers = |text: &str| -> Option<(u64, u64)> {
+        let mut parts = text.trim_start_matches(['v', 'V']).split('.').map(|part| part.parse().ok());
+        Some((parts.next()??, parts.next().unwrap_or(Some(0))?))
+    };
+    let wanted = numbers(&shown(value))?;
+    let older = versions.iter().rev().find(|version| numbers(version).is_some_and(|numbers| numbers <= wanted));
+    older.or(versions.first()).copied()
 }
 
 /// Converts a duration such as `24 hours` to `24h`; a number alone means seconds.
@@ -112,6 +119,8 @@ pub fn subscriptions(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -153,6 +162,21 @@ mod tests {
             ("Production".to_owned(), None),
         ] {
             assert_eq!(subscriptions(&text), expected, "{text}");
+        }
+        let version = |value: Value| super::version(&value, &["1.1.0", "1.2.0", "1.3.0"]);
+        for (value, expected) in [
+            (json!("1.2"), Some("1.2.0")),
+            (json!(1.2), Some("1.2.0")),
+            (json!("v1.2.7"), Some("1.2.0")),
+            (json!("1.0.0-rc.2"), Some("1.1.0")),
+            (json!("1"), Some("1.1.0")),
+            (json!(2), Some("1.3.0")),
+            (json!("1.10.0"), Some("1.3.0")),
+            (json!("latest"), None),
+            (json!(""), None),
+            (json!(["1.2.0"]), None),
+        ] {
+            assert_eq!(version(value.clone()), expected, "{value}");
         }
         let cloud = |text: &str| name(text, ["public", "us-government"].into_iter(), CLOUDS);
         for (text, expected) in [

@@ -14,7 +14,7 @@ mod types;
 
 pub use forms::is_guid;
 pub use keys::{CLIENT_SECRET, CREDENTIALS, CredentialSetting};
-pub use types::{Class, Credential, Definitions, EventKind, Settings, Subscriptions};
+pub use types::{Class, Credential, Definitions, EventKind, Settings, Subscriptions, Version};
 
 use crate::contract::{Failure, Problem};
 use crate::diagnoses::SETTINGS_INVALID;
@@ -72,6 +72,7 @@ fn settings(reader: &mut SettingsReader) -> Settings {
             meant::DEFINITIONS,
         ),
         class: events::class(reader),
+        version: events::version(reader),
         emit_unchanged: reader.choice("emit", &[("changes", false), ("snapshot", true)], meant::EMIT),
         snapshot_seconds: events::snapshot_seconds(reader),
         raw: reader.choice("raw", &[("full", true), ("hash", false)], meant::RAW),

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::found::{kind, quoted};
-use super::keys::{KEYS, LATER};
+use super::keys::KEYS;
 use super::meant;
 use super::near;
 use crate::contract::Problem;
@@ -66,10 +66,6 @@ impl SettingsReader {
     pub fn refuse_unknown_keys(&mut self) {
         let keys: Vec<String> = self.object.keys().filter(|key| !KEYS.contains(&key.as_str())).cloned().collect();
         for key in keys {
-            if LATER.contains(&key.as_str()) {
-                self.problem(&key, "a setting that is not supported yet", "no such setting");
-                continue;
-            }
             let meant = near::name(&key, KEYS.iter().copied());
             self.meant.extend(meant);
             let expected = match meant.or_else(|| near::nearest(&key, KEYS.iter().copied())) {

@@ -99,12 +99,25 @@ fn an_unknown_setting_names_the_nearest_one() {
 }
 
 #[test]
-fn what_a_later_version_is_to_have_is_refused_as_not_there_yet() {
-    assert_eq!(problems(r#"{"ocsf_version":"1.6.0"}"#), ["/ocsf_version: a setting that is not supported yet"]);
-    for class in [r#""detection-finding""#, r#""Detection Finding""#, "2004", r#""2004""#] {
-        let found = problems(&format!(r#"{{"class":{class}}}"#));
-        assert_eq!(found, ["/class: `detection-finding` (2004), which is not supported yet"], "{class}");
+fn an_unknown_version_tells_the_known_ones_and_the_nearest() {
+    let list = "one of `1.1.0`, `1.2.0`, `1.3.0`, `1.4.0`, `1.5.0`, `1.6.0`, `1.7.0`, `1.8.0`";
+    for (value, found, nearest) in [
+        (r#""1.0.0""#, "`1.0.0`", "; the nearest is `1.1.0`"),
+        (r#""1.9.0""#, "`1.9.0`", "; the nearest is `1.8.0`"),
+        (r#""1.5""#, "`1.5`", "; the nearest is `1.5.0`"),
+        ("1.5", "a number", "; the nearest is `1.5.0`"),
+        (r#""latest""#, "`latest`", ""),
+        ("true", "a boolean", ""),
+    ] {
+        let problems = read(&with(&format!(r#"{{"ocsf_version":{value}}}"#))).unwrap_err();
+        assert_eq!(problems.len(), 1, "{value}: {problems:?}");
+        let told = (problems[0].setting.as_str(), problems[0].found.as_str(), problems[0].expected.as_str());
+        assert_eq!(told, ("/ocsf_version", found, format!("{list}{nearest}").as_str()), "{value}");
     }
+    for version in Version::ALL {
+        assert_eq!(settings(&format!(r#"{{"ocsf_version":"{}"}}"#, version.name())).version, version);
+    }
+    assert_eq!(settings("{}").version, Version::NEWEST);
 }
 
 #[test]
@@ -149,7 +162,9 @@ fn a_value_that_is_spelled_in_another_way_names_what_was_meant() {
         (r#"{"class":"2003"}"#.to_owned(), "; write `compliance-finding`"),
         (r#"{"class":99402001}"#.to_owned(), "; write `assessment-finding`"),
         (r#"{"class":"Compliance Finding"}"#.to_owned(), "; write `compliance-finding`"),
-        (r#"{"class":"detection-finding"}"#.to_owned(), "`assessment-finding` or `compliance-finding`"),
+        (r#"{"class":"Detection Finding"}"#.to_owned(), "; write `detection-finding`"),
+        (r#"{"class":2004}"#.to_owned(), "; write `detection-finding`"),
+        (r#"{"class":2001}"#.to_owned(), "`assessment-finding` or `compliance-finding` or `detection-finding`"),
         (r#"{"definitions":"Full"}"#.to_owned(), "; write `full`"),
         (r#"{"definitions":false}"#.to_owned(), "; write `none`"),
         (r#"{"emit":"snapshots"}"#.to_owned(), "; write `snapshot`"),

@@ -25,6 +25,8 @@ pub struct Settings {
     pub definitions: Definitions,
     /// OCSF class of the events.
     pub class: Class,
+    /// OCSF version of the events.
+    pub version: Version,
     /// Whether each poll emits unchanged findings too.
     pub emit_unchanged: bool,
     /// Time between two snapshots.
@@ -129,14 +131,29 @@ pub enum Class {
     AssessmentFinding,
     /// 2003, of OCSF itself.
     ComplianceFinding,
+    /// 2004, of OCSF itself.
+    DetectionFinding,
 }
 
 impl Class {
+    /// All classes; the first is the default.
+    pub const ALL: [Class; 3] = [Class::AssessmentFinding, Class::ComplianceFinding, Class::DetectionFinding];
+
+    /// The name in settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Class::AssessmentFinding => "assessment-finding",
+            Class::ComplianceFinding => "compliance-finding",
+            Class::DetectionFinding => "detection-finding",
+        }
+    }
+
     /// Number of the class; that of an extension is (extension × 100 + category) × 1000 + class.
     pub fn uid(self) -> u64 {
         match self {
             Class::AssessmentFinding => 99_402_001,
             Class::ComplianceFinding => 2_003,
+            Class::DetectionFinding => 2_004,
         }
     }
 
@@ -145,6 +162,59 @@ impl Class {
         match self {
             Class::AssessmentFinding => "Assessment Finding",
             Class::ComplianceFinding => "Compliance Finding",
+            Class::DetectionFinding => "Detection Finding",
+        }
+    }
+}
+
+/// A version of OCSF, from the first that has the classes to the newest whose schema judges the events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// 1.1.0.
+    V1_1,
+    /// 1.2.0.
+    V1_2,
+    /// 1.3.0.
+    V1_3,
+    /// 1.4.0.
+    V1_4,
+    /// 1.5.0.
+    V1_5,
+    /// 1.6.0.
+    V1_6,
+    /// 1.7.0.
+    V1_7,
+    /// 1.8.0.
+    V1_8,
+}
+
+impl Version {
+    /// All versions, the oldest first.
+    pub const ALL: [Version; 8] = [
+        Version::V1_1,
+        Version::V1_2,
+        Version::V1_3,
+        Version::V1_4,
+        Version::V1_5,
+        Version::V1_6,
+        Version::V1_7,
+        Version::V1_8,
+    ];
+
+    /// The newest version, the default.
+    pub const NEWEST: Version = Version::ALL[Version::ALL.len() - 1];
+
+    /// The name in settings and in `metadata.version`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Version::V1_1 => "1.1.0",
+            Version::V1_2 => "1.2.0",
+            Version::V1_3 => "1.3.0",
+            Version::V1_4 => "1.4.0",
+            Version::V1_5 => "1.5.0",
+            Version::V1_6 => "1.6.0",
+            Version::V1_7 => "1.7.0",
+            Version::V1_8 => "1.8.0",
         }
     }
 }

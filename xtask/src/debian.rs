@@ -1,7 +1,7 @@
 //! Programs that tests run and that the machine may lack: Debian's packages, unpacked into the target folder without
 //! root.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs};
 
@@ -16,10 +16,23 @@ pub fn ensure(workspace: &Path) {
     }
 }
 
-fn unpack(folder: &Path, program: &str, packages: &[&str]) {
+/// Returns one of the programs, installed or unpacked.
+pub fn program(workspace: &Path, name: &str) -> Option<PathBuf> {
+    let (program, packages) = PROGRAMS.iter().find(|(program, _)| *program == name)?;
+    let folder = workspace.join("target").join(program);
+    unpack(&folder, program, packages);
+    file(&folder, program)
+}
+
+/// Returns the file of a program that is installed or unpacked.
+fn file(folder: &Path, program: &str) -> Option<PathBuf> {
     let installed = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&installed).chain([folder.join("usr/bin")]);
-    if folders.map(|folder| folder.join(program)).any(|file| file.is_file()) {
+    folders.map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+fn unpack(folder: &Path, program: &str, packages: &[&str]) {
+    if file(folder, program).is_some() {
         return;
     }
     eprintln!("cargo xtask unpacks {program} of Debian into the target folder");

@@ -9,6 +9,7 @@ use std::{env, fs};
 
 use component_builder as component;
 
+mod bench;
 mod debian;
 mod fuzz;
 mod scale;
@@ -20,8 +21,9 @@ cargo xtask recordings [--check]
                           records tests/cassettes again from the simulated service and shows what differs; with --check
                           nothing is written, and a difference is an error
 cargo xtask scale [FEEDS] measures the collector with so many feeds, 10000 by default: memory, CPU, lateness
-cargo xtask bench [--native] [--only ROW]... [--pairs N] [--json]
-                          measures the plugin beside the least that any program does, and the sandbox beside native code
+cargo xtask bench [--native] [--only ROW]... [--pairs N] [--subscriptions N] [--json]
+                          measures plugin and collector beside native code, other languages, a bare client and
+                          Microsoft's packages, and prints the table of docs/performance.md
 cargo xtask neighbours [PAIRS [debug]]
                           measures a good tenant beside each mode of the hostile plugin, in 7 pairs of blocks by default
 cargo xtask fuzz [WHICH [SECONDS]]
@@ -80,7 +82,7 @@ fn command(arguments: &[&str]) -> Result<(), Stop> {
             Ok(feeds) => Ok(scale::measure(feeds)?),
             Err(_) => Err(format!("found {feeds:?}, expected a number of feeds").into()),
         },
-        ["bench", rest @ ..] => bench(rest),
+        ["bench", rest @ ..] => bench::bench(rest),
         ["neighbours"] => neighbours("7", "release"),
         ["neighbours", pairs] => neighbours(pairs, "release"),
         ["neighbours", pairs, "debug"] => neighbours(pairs, "debug"),
@@ -105,7 +107,7 @@ fn announce(what: &str, profile: &str) {
     let is_built = target_folder().join(profile).join(format!("{program}{}", env::consts::EXE_SUFFIX)).exists();
     let time = match profile {
         "release" => ": a first build for release takes some twenty minutes",
-        "measure" => ": a first build takes some ten minutes, with --native two",
+        "measure" => ": a first build takes some twenty minutes, with --native two",
         _ => ": a first build takes some minutes",
     };
     eprintln!("cargo xtask {what}{}", if is_built { "" } else { time });
@@ -128,24 +130,6 @@ fn recordings(checks: bool) -> Result<(), Stop> {
         command.env("UPDATE_EXPECT", "1");
     }
     passed_on(&mut command)
-}
-
-/// Builds the benchmark in the profile `measure` and runs it; with `--native`, the native rows alone.
-fn bench(arguments: &[&str]) -> Result<(), Stop> {
-    let (native, arguments): (Vec<&str>, Vec<&str>) = arguments.iter().partition(|argument| **argument == "--native");
-    let plugin = native.is_empty().then(|| target_folder().join(component::FILE));
-    announce("builds the benchmark in the profile `measure`, and measures the plugin", "measure");
-    let mut command = cargo_with(["run", "--locked", "--profile", "measure", "--package", "benchmark"].iter());
-    match &plugin {
-        Some(file) => {
-            build(file)?;
-            command.arg("--").arg("--plugin").arg(file);
-        }
-        None => {
-            command.args(["--no-default-features", "--"]);
-        }
-    }
-    passed_on(command.args(arguments))
 }
 
 /// Prints a row for each mode: the longest wait of a good tenant for a poll, alone and beside the mode.
@@ -211,12 +195,12 @@ fn cargo_program() -> OsString {
     env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
-/// Runs a command of cargo to its end.
+/// Runs a command to its end.
 fn run(command: &mut Command) -> Result<(), String> {
     match command.status() {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("cargo ended with {status}")),
-        Err(error) => Err(format!("failed to start cargo: {error}")),
+        Ok(status) => Err(format!("{} ended with {status}", command.get_program().display())),
+        Err(error) => Err(format!("failed to start {}: {error}", command.get_program().display())),
     }
 }
 

@@ -10,7 +10,7 @@ pub const SUBSCRIPTION: &str = "00000001-0000-4f6b-b1d0-000000000001";
 pub const TENANT: &str = "00000001-7e4a-4b1d-9c55-000000000001";
 
 /// The number of controls. Microsoft has 16; a subscription with its own initiatives has some more.
-const CONTROLS: u32 = 25;
+pub const CONTROLS: u32 = 25;
 
 /// The number of assessments of each control, which is the average of the definitions that Microsoft publishes.
 const ASSESSMENTS: u32 = 16;

@@ -1,24 +1,51 @@
-//! Measures the plugin and prints one table; `cargo xtask bench` builds this program for speed and runs it.
+//! Measures the plugin and the collector beside other programs, and prints one table; `cargo xtask bench` builds this
+//! program for speed and runs it.
+
+#![cfg_attr(
+    not(feature = "sandbox"),
+    allow(dead_code, reason = "the rows that need the engine use it, and `--native` leaves these out")
+)]
 
 mod blocks;
+#[cfg(feature = "sandbox")]
+mod client;
+mod equality;
 mod floor;
+mod groups;
 mod input;
+mod mapping;
 mod native;
+mod process;
 #[cfg(feature = "sandbox")]
 mod sandbox;
+#[cfg(feature = "sandbox")]
+mod sdk;
+#[cfg(feature = "sandbox")]
+mod service;
+#[cfg(feature = "sandbox")]
+mod start;
 mod table;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-const USAGE: &str = "benchmark [--only ROW]… [--pairs N] [--json] [--plugin FILE]";
+use crate::groups::{Stop, Tools};
+
+const USAGE: &str = "benchmark [--only ROW]… [--pairs N] [--subscriptions N] [--json] [--compare] [--plugin FILE] \
+                     [--harness FILE] [--peers FOLDER] [--vrl FILE] [--jq FILE] [--python FILE]";
 
 /// The number of pairs. More pairs do not change the medians; fewer than seven give no reliable median.
 const PAIRS: usize = 11;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "sandbox")]
+    if let Some(status) = client::as_told() {
+        return status;
+    }
     match run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(2)
@@ -26,45 +53,87 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<(), String> {
-    let (mut only, mut pairs, mut json, mut plugin) = (Vec::new(), PAIRS, false, None);
+/// Returns whether every row that was asked for has its figures, or a good reason to be left out.
+fn run() -> Result<bool, String> {
+    let (mut only, mut pairs, mut tools) = (Vec::new(), PAIRS, Tools::none());
+    let (mut json, mut compare) = (false, false);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value; {USAGE}"));
+        let mut number = |what: &str, least: usize| {
+            let text = value()?;
+            let number = text.parse().ok().filter(|number| *number >= least);
+            number.ok_or_else(|| format!("found {text:?} {what}, expected a number from {least}"))
+        };
         match argument.as_str() {
             "--json" => json = true,
+            "--compare" => compare = true,
+            "--pairs" => pairs = number("pairs", 7)?,
+            "--subscriptions" => tools.subscriptions = number("subscriptions", 1)?,
             "--only" => only.push(value()?),
-            "--plugin" => plugin = Some(value()?),
-            "--pairs" => {
-                let text = value()?;
-                let number = text.parse().ok().filter(|pairs| *pairs >= 7);
-                pairs = number.ok_or_else(|| format!("found {text:?} pairs, expected a number from 7"))?;
-            }
+            "--plugin" => tools.plugin = Some(PathBuf::from(value()?)),
+            "--harness" => tools.harness = Some(PathBuf::from(value()?)),
+            "--peers" => tools.peers = PathBuf::from(value()?),
+            "--vrl" => tools.vrl = Some(PathBuf::from(value()?)),
+            "--jq" => tools.jq = Some(PathBuf::from(value()?)),
+            "--python" => tools.python = Some(PathBuf::from(value()?)),
             _ => return Err(format!("found {argument:?}, expected {USAGE}")),
         }
     }
-    let mut rows = native::rows();
-    if let Some(plugin) = &plugin {
-        #[cfg(feature = "sandbox")]
-        rows.extend(sandbox::rows(plugin.as_ref())?);
-        #[cfg(not(feature = "sandbox"))]
-        return Err(format!("this build runs no plugin, found {plugin}"));
+    let groups = groups::asked_for(&only)?;
+    if compare {
+        return compared(&tools);
     }
-    if !only.is_empty() {
-        let names: Vec<_> = rows.iter().map(|row| row.name.clone()).collect();
-        rows.retain(|row| only.iter().any(|only| row.name.starts_with(only.as_str())));
-        if rows.is_empty() {
-            return Err(format!(
-                "found no row {}, expected the beginning of one of: {}",
-                only.join(" or "),
-                names.join(", ")
-            ));
+    let (mut figures, mut complete) = (Vec::new(), true);
+    for (group, names) in groups {
+        let rows = match (group.rows)(&tools, &names) {
+            Ok(rows) => rows,
+            Err(Stop::Absent(why)) => {
+                eprintln!("left out: {}: {why}", names.join(", "));
+                continue;
+            }
+            Err(Stop::Error(why)) => {
+                eprintln!("error: {}: {why}", names.join(", "));
+                complete = false;
+                continue;
+            }
+        };
+        for row in rows.into_iter().filter(|row| names.contains(&row.name.as_str())) {
+            let name = row.name.clone();
+            eprintln!("measures {name}");
+            match row.measured(pairs) {
+                Ok(measured) => figures.push(measured),
+                Err(why) => {
+                    eprintln!("error: {name}: {why}");
+                    complete = false;
+                }
+            }
         }
     }
-    let figures: Vec<_> = rows.into_iter().map(|row| row.measure(pairs)).collect();
     let text = match json {
         true => serde_json::to_string_pretty(&figures).map_err(|error| error.to_string())? + "\n",
         false => table::table(&figures),
     };
-    std::io::stdout().write_all(text.as_bytes()).map_err(|error| format!("failed to print the figures: {error}"))
+    Ok(printed(&text)? && complete)
+}
+
+/// Compares the events of each peer that is at hand with the plugin's, and measures nothing.
+fn compared(tools: &Tools) -> Result<bool, String> {
+    let mut same = true;
+    for (name, peer) in mapping::PEERS {
+        match peer(tools) {
+            Ok(_) => printed(&format!("{name} gives the plugin's events\n"))?,
+            Err(Stop::Absent(why)) => printed(&format!("left out: {name}: {why}\n"))?,
+            Err(Stop::Error(why)) => {
+                same = false;
+                printed(&format!("error: {name}: {why}\n"))?
+            }
+        };
+    }
+    Ok(same)
+}
+
+fn printed(text: &str) -> Result<bool, String> {
+    let printed = std::io::stdout().write_all(text.as_bytes());
+    printed.map(|()| true).map_err(|error| format!("failed to print: {error}"))
 }

@@ -11,7 +11,10 @@ use serde_json::Value;
 
 use crate::floor;
 use crate::input;
-use crate::table::Row;
+use crate::table::{Goal, Row};
+
+/// The number of items that a poll reads: the score and its controls.
+pub const RECORDS: usize = 1 + input::CONTROLS as usize;
 
 /// A call of `normalize` that a row measures.
 pub struct Call {
@@ -27,14 +30,14 @@ pub struct Call {
 
 /// The three calls that differ in cost.
 pub const CALLS: [Call; 3] = [
-    Call { name: "unchanged", what: "normalize, nothing changed", settings: &[], after_another: true },
+    Call { name: "unchanged", what: "`normalize`, nothing changed", settings: &[], after_another: true },
     Call {
         name: "snapshot",
-        what: "normalize, all told again",
+        what: "`normalize`, all told again",
         settings: &[("emit", "snapshot")],
         after_another: true,
     },
-    Call { name: "first", what: "normalize, at first sight", settings: &[], after_another: false },
+    Call { name: "first", what: "`normalize`, at first sight", settings: &[], after_another: false },
 ];
 
 /// A call with all its arguments.
@@ -114,48 +117,39 @@ pub fn rows() -> Vec<Row> {
         .iter()
         .map(|call| {
             let (ours, other) = (call.prepared(), call.prepared());
-            let batch = ours.run(1);
-            let events: Vec<Value> =
-                batch.events.iter().filter_map(|event| serde_json::from_slice(&event.body).ok()).collect();
-            Row {
-                name: format!("native-{}", call.name),
-                what: format!("{}, native", call.what),
-                beside: "parse once, write once",
-                goal: Some(0.5),
-                records: input_records(&other),
-                bytes_in: bytes(ours.pages()),
-                bytes_out: batch.events.iter().map(|event| event.body.len()).sum(),
-                ours: Box::new(move || drop(black_box(ours.run(1)))),
-                other: Some(Box::new(move || {
-                    black_box(floor::parse(other.pages()));
-                    black_box(floor::write(&events));
-                })),
-            }
+            let events = parsed(&ours.run(1));
+            let other_work = move || {
+                black_box(floor::parse(other.pages()));
+                black_box(floor::write(&events));
+            };
+            Row::of_calls(
+                (format!("native-{}", call.name), format!("{}, native", call.what), "parse once, write once"),
+                vec![Goal::Ratio(0.5)],
+                RECORDS,
+                Box::new(move || drop(black_box(ours.run(1)))),
+                Some(Box::new(other_work)),
+            )
         })
         .collect();
     let (settings, answers) = (input::settings(&[]), [input::scores(), input::controls()]);
     let prepared = CALLS[0].prepared();
-    rows.push(Row {
-        name: "native-poll".to_owned(),
-        what: "poll, both answers read, native".to_owned(),
-        beside: "parse once",
-        goal: None,
-        records: input_records(&prepared),
-        bytes_in: bytes(prepared.pages()),
-        bytes_out: 0,
-        ours: Box::new(move || drop(black_box(poll(&settings, &answers)))),
-        other: Some(Box::new(move || {
+    rows.push(Row::of_calls(
+        ("native-poll".to_owned(), "`poll`, both answers read, native".to_owned(), "parse once"),
+        Vec::new(),
+        RECORDS,
+        Box::new(move || drop(black_box(poll(&settings, &answers)))),
+        Some(Box::new(move || {
             black_box(floor::parse(prepared.pages()));
         })),
-    });
+    ));
     rows
 }
 
-/// Returns the number of bytes of all bodies.
-pub fn bytes(pages: &[Page]) -> usize {
-    pages.iter().map(|page| page.body.len()).sum()
+/// Returns the events of the first poll as values.
+pub fn first_events() -> Vec<Value> {
+    parsed(&CALLS[2].prepared().run(1))
 }
 
-fn input_records(prepared: &Prepared) -> usize {
-    floor::parse(prepared.pages())
+fn parsed(batch: &Batch) -> Vec<Value> {
+    batch.events.iter().filter_map(|event| serde_json::from_slice(&event.body).ok()).collect()
 }

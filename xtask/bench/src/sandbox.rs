@@ -15,74 +15,156 @@ use source_host::{
 };
 use tokio::runtime::Runtime;
 
+use crate::blocks::Work;
+use crate::groups::{Stop, Tools};
 use crate::input;
-use crate::native;
-use crate::table::Row;
+use crate::native::{self, RECORDS};
+use crate::table::{Goal, Row};
+
+/// The plugin, and a runtime on which to call it.
+struct Sandbox {
+    runtime: Rc<Runtime>,
+    plugin: Plugin,
+}
 
 /// Returns all rows of this module.
-pub fn rows(file: &Path) -> Result<Vec<Row>, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = Rc::new(runtime.map_err(|error| format!("failed to start the runtime: {error}"))?);
-    let host = Host::new(Setup { compiler: Compiler::ThisProcess, ..Setup::default() });
-    let host = host.map_err(|error| error.to_string())?;
-    let plugin = Plugin::from_file(&host, file).map_err(|error| format!("{}: {error}", file.display()))?;
-    let mut rows = vec![describe(&runtime, &plugin)];
+pub fn rows(tools: &Tools, _: &[&'static str]) -> Result<Vec<Row>, Stop> {
+    let sandbox = Sandbox::open(tools.need(&tools.plugin, "component")?)?;
+    let mut rows = vec![sandbox.describe()];
     for call in &native::CALLS {
-        rows.push(normalize(&runtime, &plugin, call)?);
+        rows.push(sandbox.normalize(call)?);
     }
-    rows.push(poll(&runtime, plugin)?);
+    rows.push(sandbox.pages()?);
+    rows.push(sandbox.poll()?);
     Ok(rows)
 }
 
-fn describe(runtime: &Rc<Runtime>, plugin: &Plugin) -> Row {
-    let (runtime, plugin) = (Rc::clone(runtime), plugin.clone());
-    Row {
-        name: "sandbox-describe".to_owned(),
-        what: "a call that does nothing, describe, in the sandbox".to_owned(),
-        beside: "",
-        goal: None,
-        records: 0,
-        bytes_in: 0,
-        bytes_out: 0,
-        ours: Box::new(move || drop(black_box(runtime.block_on(plugin.describe())))),
-        other: None,
+/// Returns the call of `normalize` at first sight.
+pub fn first(file: &Path) -> Result<Box<dyn Work>, String> {
+    let sandbox = Sandbox::open(file)?;
+    Ok(Box::new(sandbox.call(&native::CALLS[2])?))
+}
+
+impl Sandbox {
+    fn open(file: &Path) -> Result<Sandbox, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = Rc::new(runtime.map_err(|error| format!("failed to start the runtime: {error}"))?);
+        let host = Host::new(Setup { compiler: Compiler::ThisProcess, ..Setup::default() });
+        let host = host.map_err(|error| error.to_string())?;
+        let plugin = Plugin::from_file(&host, file).map_err(|error| format!("{}: {error}", file.display()))?;
+        Ok(Sandbox { runtime, plugin })
+    }
+
+    fn describe(&self) -> Row {
+        let (runtime, plugin) = (Rc::clone(&self.runtime), self.plugin.clone());
+        Row::of_calls(
+            ("sandbox-describe".to_owned(), "a call that does nothing, `describe`, in the sandbox".to_owned(), ""),
+            vec![Goal::Most(30.0)],
+            0,
+            Box::new(move || drop(black_box(runtime.block_on(plugin.describe())))),
+            None,
+        )
+    }
+
+    fn normalize(&self, call: &native::Call) -> Result<Row, String> {
+        let other = call.prepared();
+        let mut goals = vec![Goal::Ratio(0.6)];
+        if !call.after_another {
+            goals.push(Goal::Rate(90_000.0));
+        }
+        Ok(Row::of_calls(
+            (format!("sandbox-{}", call.name), format!("{}, in the sandbox", call.what), "native"),
+            goals,
+            RECORDS,
+            Box::new(self.call(call)?),
+            Some(Box::new(move || drop(black_box(other.run(1))))),
+        ))
+    }
+
+    /// Returns a call of `normalize`, whose events are those of the native code.
+    fn call(&self, call: &native::Call) -> Result<impl FnMut() + use<>, String> {
+        let (runtime, plugin) = (Rc::clone(&self.runtime), self.plugin.clone());
+        let native = call.prepared();
+        let (text, state) = native.arguments();
+        let settings = settings(text, None)?;
+        let state = state.map(<[u8]>::to_vec);
+        let pages = native.pages().iter();
+        let pages = pages.map(|page| Page { kind: page.kind.clone(), body: page.body.clone(), request_id: None });
+        let poll_result = PollResult::Pages(pages.collect());
+        let (context, caller) = (context(1), Caller::default());
+        let made = move || {
+            let call = plugin.normalize(&caller, &settings, &context, &poll_result, state.as_deref());
+            runtime.block_on(call).0
+        };
+        let batch = made().map_err(|error| error.to_string())?.map_err(|failure| failure.cause)?;
+        let expected = native.run(1);
+        if !expected.events.iter().map(|event| &event.body).eq(batch.events.iter().map(|event| &event.body)) {
+            return Err(
+                "the component gives other events than this program's own code: build it from the same sources"
+                    .to_owned(),
+            );
+        }
+        Ok(move || drop(black_box(made())))
+    }
+
+    /// The calls of `poll`: both answers read from memory, checked and handed over.
+    fn pages(&self) -> Result<Row, String> {
+        let runtime = Rc::clone(&self.runtime);
+        let (feed, scope, text) = (self.feed(&native::CALLS[0])?, context(1).scope, input::settings(&[]));
+        let ours = move || runtime.block_on(feed.pages(&scope));
+        ours().map_err(|failure| failure.cause)?;
+        let answers = [input::scores(), input::controls()];
+        Ok(Row::of_calls(
+            ("sandbox-pages".to_owned(), "the calls of `poll` from memory, in the sandbox".to_owned(), "native"),
+            vec![Goal::Most(300.0)],
+            RECORDS,
+            Box::new(move || drop(black_box(ours()))),
+            Some(Box::new(move || drop(black_box(native::poll(&text, &answers))))),
+        ))
+    }
+
+    /// A whole poll, with a token that the feed keeps.
+    fn poll(&self) -> Result<Row, String> {
+        let runtime = Rc::clone(&self.runtime);
+        let call = &native::CALLS[1];
+        let (feed, scope, prepared) = (self.feed(call)?, context(1).scope, call.prepared());
+        let (text, state) = prepared.arguments();
+        let (text, state) = (text.to_owned(), state.map(<[u8]>::to_vec));
+        let ours = move || runtime.block_on(feed.poll(&scope, NOW, state.as_deref()));
+        if let Some(failure) = ours().failure {
+            return Err(failure.cause);
+        }
+        let answers = [input::scores(), input::controls()];
+        let other = move || {
+            black_box(native::poll(&text, &answers));
+            black_box(prepared.run(1));
+        };
+        Ok(Row::of_calls(
+            (
+                "sandbox-poll".to_owned(),
+                "a whole poll from memory, all told again, in the sandbox".to_owned(),
+                "native",
+            ),
+            vec![Goal::Ratio(0.5), Goal::Most(800.0)],
+            RECORDS,
+            Box::new(move || drop(black_box(ours()))),
+            Some(Box::new(other)),
+        ))
+    }
+
+    /// Opens a feed whose answers come from memory.
+    fn feed(&self, call: &native::Call) -> Result<Feed, String> {
+        let settings = settings(call.prepared().arguments().0, Some("a-secret-of-the-benchmark"))?;
+        let allowed = Origins::new(["https://login.microsoftonline.com", "https://management.azure.com"]);
+        let allowed = allowed.map_err(|error| error.to_string())?;
+        let identity = Identity::new("contoso", "contoso-scores", allowed, Memory).at(|| NOW);
+        let opened = self.runtime.block_on(Feed::open(self.plugin.clone(), settings, identity));
+        opened.map_err(|error| error.to_string())
     }
 }
 
-fn normalize(runtime: &Rc<Runtime>, plugin: &Plugin, call: &native::Call) -> Result<Row, String> {
-    let (runtime, plugin) = (Rc::clone(runtime), plugin.clone());
-    let other = call.prepared();
-    let (text, state) = other.arguments();
-    let settings = settings(text, None)?;
-    let state = state.map(<[u8]>::to_vec);
-    let pages = other.pages().iter();
-    let pages = pages.map(|page| Page { kind: page.kind.clone(), body: page.body.clone(), request_id: None });
-    let poll_result = PollResult::Pages(pages.collect());
-    let (context, caller) = (context(1), Caller::default());
-    let bytes_in = native::bytes(other.pages());
-    let ours = move || {
-        let call = plugin.normalize(&caller, &settings, &context, &poll_result, state.as_deref());
-        runtime.block_on(call).0
-    };
-    let batch = ours().map_err(|error| error.to_string())?.map_err(|failure| failure.cause)?;
-    let expected = other.run(1);
-    if !expected.events.iter().map(|event| &event.body).eq(batch.events.iter().map(|event| &event.body)) {
-        return Err(
-            "the component gives other events than this program's own code: build it from the same sources".to_owned()
-        );
-    }
-    Ok(Row {
-        name: format!("sandbox-{}", call.name),
-        what: format!("{}, in the sandbox", call.what),
-        beside: "native",
-        goal: Some(0.6),
-        records: 26,
-        bytes_in,
-        bytes_out: batch.events.iter().map(|event| event.body.len()).sum(),
-        ours: Box::new(move || drop(black_box(ours()))),
-        other: Some(Box::new(move || drop(black_box(other.run(1))))),
-    })
-}
+/// The time of the polls from memory, in Unix milliseconds.
+const NOW: u64 = input::NOON + 60_000;
 
 /// A transport that answers with both lists and a token from memory.
 struct Memory;
@@ -114,44 +196,6 @@ fn token() -> String {
         characters.collect::<String>()
     };
     format!("eyJ{}.{}.{}", part(150), part(900), part(342))
-}
-
-fn poll(runtime: &Rc<Runtime>, plugin: Plugin) -> Result<Row, String> {
-    let runtime = Rc::clone(runtime);
-    let call = &native::CALLS[1];
-    let prepared = call.prepared();
-    let (text, state) = prepared.arguments();
-    let (text, state) = (text.to_owned(), state.map(<[u8]>::to_vec));
-    let settings = settings(&text, Some("a-secret-of-the-benchmark"))?;
-    let allowed = Origins::new(["https://login.microsoftonline.com", "https://management.azure.com"]);
-    let allowed = allowed.map_err(|error| error.to_string())?;
-    let now = input::NOON + 60_000;
-    let identity = Identity::new("contoso", "contoso-scores", allowed, Memory).at(move || now);
-    let feed = runtime.block_on(Feed::open(plugin, settings, identity)).map_err(|error| error.to_string())?;
-    let scope = context(1).scope;
-    let ours = move || runtime.block_on(feed.poll(&scope, now, state.as_deref()));
-    let polled = ours();
-    let events = polled.batch.iter().flat_map(|batch| &batch.events).map(|event| event.body.len());
-    let bytes_out = events.sum();
-    if let Some(failure) = polled.failure {
-        return Err(failure.cause);
-    }
-    let bytes_in = native::bytes(prepared.pages());
-    let answers = [input::scores(), input::controls()];
-    Ok(Row {
-        name: "sandbox-poll".to_owned(),
-        what: "a whole poll from memory, all told again, in the sandbox".to_owned(),
-        beside: "native",
-        goal: Some(0.5),
-        records: 26,
-        bytes_in,
-        bytes_out,
-        ours: Box::new(move || drop(black_box(ours()))),
-        other: Some(Box::new(move || {
-            black_box(native::poll(&text, &answers));
-            black_box(prepared.run(1));
-        })),
-    })
 }
 
 fn settings(text: &str, secret: Option<&str>) -> Result<Settings, String> {

@@ -1,0 +1,148 @@
+//! The rows in their order, in groups that need the same tools.
+
+use std::path::{Path, PathBuf};
+
+#[cfg(not(feature = "sandbox"))]
+use self::{
+    no_engine as sandbox_rows, no_engine as vrl_row, no_engine as jq_row, no_engine as python_row,
+    no_engine as start_rows, no_engine as client_rows, no_engine as sdk_rows,
+};
+#[cfg(feature = "sandbox")]
+use crate::client::rows as client_rows;
+#[cfg(feature = "sandbox")]
+use crate::mapping::{jq_row, python_row, vrl_row};
+use crate::native;
+#[cfg(feature = "sandbox")]
+use crate::sandbox::rows as sandbox_rows;
+#[cfg(feature = "sandbox")]
+use crate::sdk::rows as sdk_rows;
+#[cfg(feature = "sandbox")]
+use crate::start::rows as start_rows;
+use crate::table::Row;
+
+/// The programs and files that rows need, each `None` if it is not there.
+#[derive(Debug, Default)]
+pub struct Tools {
+    /// The component.
+    pub plugin: Option<PathBuf>,
+    /// The collector's program, `host-harness`.
+    pub harness: Option<PathBuf>,
+    /// The folder of the peers' own programs.
+    pub peers: PathBuf,
+    /// The program that runs VRL.
+    pub vrl: Option<PathBuf>,
+    /// jq.
+    pub jq: Option<PathBuf>,
+    /// A Python with Microsoft's packages.
+    pub python: Option<PathBuf>,
+    /// The number of subscriptions beside Microsoft's packages.
+    pub subscriptions: usize,
+}
+
+/// The number of subscriptions beside Microsoft's packages, unless another is asked for.
+const SUBSCRIPTIONS: usize = 200;
+
+impl Tools {
+    /// Returns tools of which only the files of this crate are there.
+    pub fn none() -> Tools {
+        let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
+        Tools { peers, subscriptions: SUBSCRIPTIONS, ..Tools::default() }
+    }
+
+    /// Returns a tool, or the reason why the rows that need it are left out.
+    pub fn need<'a>(&self, tool: &'a Option<PathBuf>, what: &str) -> Result<&'a Path, Stop> {
+        tool.as_deref().ok_or_else(|| Stop::Absent(format!("there is no {what}")))
+    }
+}
+
+/// The reason why there are no rows.
+#[derive(Debug)]
+pub enum Stop {
+    /// Something that the rows need is not there.
+    Absent(String),
+    /// Something went wrong.
+    Error(String),
+}
+
+impl From<String> for Stop {
+    fn from(error: String) -> Stop {
+        Stop::Error(error)
+    }
+}
+
+/// Rows that need the same tools.
+pub struct Group {
+    names: &'static [&'static str],
+    /// Makes the rows. A group may leave out a row that is not among the names.
+    pub rows: fn(&Tools, &[&'static str]) -> Result<Vec<Row>, Stop>,
+}
+
+/// All groups in the order of the table.
+const GROUPS: [Group; 8] = [
+    Group {
+        names: &["native-unchanged", "native-snapshot", "native-first", "native-poll"],
+        rows: |_, _| Ok(native::rows()),
+    },
+    Group {
+        names: &[
+            "sandbox-describe",
+            "sandbox-unchanged",
+            "sandbox-snapshot",
+            "sandbox-first",
+            "sandbox-pages",
+            "sandbox-poll",
+        ],
+        rows: sandbox_rows,
+    },
+    Group { names: &["mapping-vrl"], rows: vrl_row },
+    Group { names: &["mapping-jq"], rows: jq_row },
+    Group { names: &["mapping-python"], rows: python_row },
+    Group { names: &["start-cached", "start-empty"], rows: start_rows },
+    Group { names: &["client-polls", "client-processor"], rows: client_rows },
+    Group { names: &["sdk-poll-processor", "sdk-poll-memory", "sdk-run-processor", "sdk-run-memory"], rows: sdk_rows },
+];
+
+/// Makes no row: the engine takes minutes to build, and this build has none.
+#[cfg(not(feature = "sandbox"))]
+fn no_engine(_: &Tools, _: &[&'static str]) -> Result<Vec<Row>, Stop> {
+    Err(Stop::Absent("this build has no engine".to_owned()))
+}
+
+/// Returns the groups with a row whose name begins like one that was asked for, all of them if nothing was; each with
+/// the names of those rows.
+pub fn asked_for(only: &[String]) -> Result<Vec<(&'static Group, Vec<&'static str>)>, String> {
+    let is_asked_for =
+        |name: &&&str| only.is_empty() || only.iter().any(|beginning| name.starts_with(beginning.as_str()));
+    for beginning in only {
+        let names: Vec<&str> = GROUPS.iter().flat_map(|group| group.names).copied().collect();
+        if !names.iter().any(|name| name.starts_with(beginning.as_str())) {
+            return Err(format!("found no row {beginning}, expected the beginning of one of: {}", names.join(", ")));
+        }
+    }
+    let groups = GROUPS.iter().map(|group| (group, group.names.iter().filter(is_asked_for).copied().collect()));
+    Ok(groups.filter(|(_, names): &(_, Vec<_>)| !names.is_empty()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_chosen_by_the_beginning_of_their_names() {
+        let names = |only: &[&str]| {
+            let only: Vec<String> = only.iter().map(|only| (*only).to_owned()).collect();
+            let groups = asked_for(&only)?;
+            Ok(groups.into_iter().map(|(_, names)| names).collect::<Vec<_>>())
+        };
+        assert_eq!(
+            names(&["native-f", "mapping-vrl", "start"]),
+            Ok(vec![vec!["native-first"], vec!["mapping-vrl"], vec!["start-cached", "start-empty"]])
+        );
+        assert_eq!(names(&[]).map(|groups| groups.len()), Ok(GROUPS.len()));
+        let Err::<_, String>(error) = names(&["native", "nativ-x"]) else { panic!("a row that does not exist") };
+        assert!(
+            error.starts_with("found no row nativ-x, expected the beginning of one of: native-unchanged"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,82 @@
+//! `cargo xtask bench`: builds the benchmark and everything that its rows need, and runs it. A row whose peer is
+//! unavailable is left out, and the reason is printed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use component_builder as component;
+
+use crate::{Stop, announce, build, cargo_with, debian, passed_on, run, target_folder, workspace};
+
+/// Builds and runs the benchmark in the profile `measure`; with `--native`, the native rows alone.
+pub fn bench(arguments: &[&str]) -> Result<(), Stop> {
+    announce("builds the benchmark in the profile `measure`, and measures", "measure");
+    let (native, arguments): (Vec<&str>, Vec<&str>) = arguments.iter().partition(|argument| **argument == "--native");
+    if !native.is_empty() {
+        let fixed =
+            ["run", "--locked", "--profile", "measure", "--package", "benchmark", "--no-default-features", "--"];
+        return passed_on(&mut cargo_with(fixed.iter().chain(&arguments)));
+    }
+    let plugin = target_folder().join(component::FILE);
+    build(&plugin)?;
+    let packages = ["build", "--locked", "--profile", "measure", "--package", "benchmark", "--package", "host-harness"];
+    run(&mut cargo_with(packages.iter()))?;
+    let built = target_folder().join("measure");
+    let mut command = Command::new(built.join("benchmark"));
+    command.arg("--plugin").arg(plugin).arg("--harness").arg(built.join("host-harness"));
+    let asked_for = |row| is_asked_for(&arguments, row);
+    let peers = [
+        ("--vrl", asked_for("mapping-vrl").then(vrl).flatten()),
+        ("--jq", asked_for("mapping-jq").then(|| debian::program(&workspace(), "jq")).flatten()),
+        ("--python", (asked_for("mapping-python") || asked_for("sdk-")).then(python).flatten()),
+    ];
+    for (option, file) in peers {
+        if let Some(file) = file {
+            command.arg(option).arg(file);
+        }
+    }
+    passed_on(command.args(arguments))
+}
+
+/// Says whether the arguments ask for a row, or for some of the rows whose names begin so.
+fn is_asked_for(arguments: &[&str], row: &str) -> bool {
+    let only: Vec<&str> = arguments.windows(2).filter(|pair| pair[0] == "--only").map(|pair| pair[1]).collect();
+    only.is_empty() || only.iter().any(|only| row.starts_with(only) || only.starts_with(row))
+}
+
+/// Builds the program that runs VRL. It has a workspace of its own, since VRL brings three hundred crates along.
+fn vrl() -> Option<PathBuf> {
+    let folder = target_folder().join("vrl");
+    let program = folder.join("release/vrl-peer");
+    if !program.exists() {
+        eprintln!("cargo xtask builds Vector's language VRL, once: this takes some ten minutes");
+    }
+    let manifest = workspace().join("xtask/bench/peers/vrl/Cargo.toml");
+    let mut command = cargo_with(["build", "--release", "--locked", "--quiet", "--manifest-path"].iter());
+    told("VRL", run(command.arg(manifest).arg("--target-dir").arg(folder)))?;
+    Some(program)
+}
+
+/// Installs Microsoft's packages for Python into the target folder, in the versions that the tests use.
+fn python() -> Option<PathBuf> {
+    let folder = target_folder().join("python");
+    let program = folder.join("bin/python");
+    let requirements = workspace().join("tests/requirements.txt");
+    let installed = folder.join("installed.txt");
+    let wanted = fs::read(&requirements).ok()?;
+    if fs::read(&installed).is_ok_and(|installed| installed == wanted) {
+        return Some(program);
+    }
+    eprintln!("cargo xtask installs Microsoft's packages for Python into {}", folder.display());
+    told("Python", run(Command::new("python3").args(["-m", "venv"]).arg(&folder)))?;
+    let quiet = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
+    told("Python", run(Command::new(&program).args(quiet).arg(Path::new(&requirements))))?;
+    fs::write(installed, wanted).ok()?;
+    Some(program)
+}
+
+/// Prints the reason why a peer is unavailable.
+fn told(peer: &str, result: Result<(), String>) -> Option<()> {
+    result.map_err(|error| eprintln!("warning: {peer} is unavailable: {error}")).ok()
+}

@@ -9,7 +9,8 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde_json::Value;
 
 use crate::credentials::redact::count;
-use crate::credentials::redact::escapes::{is_ignorable, unescaped_text};
+use crate::credentials::redact::escapes::unescaped_text;
+use crate::credentials::redact::views::{ALPHANUMERIC, PLAIN, numbers, view};
 use crate::credentials::secret::Secret;
 use crate::text::{guids, is_guid};
 
@@ -316,87 +317,6 @@ fn base64_after(before: usize, bytes: &[u8]) -> String {
     encoded[(before * 8).div_ceil(6)..all.len() * 8 / 6].to_owned()
 }
 
-/// Every byte except those that may stand between the bytes of a secret, for which the table has zero.
-static PLAIN: [u8; 256] = kept(false);
-
-/// The ASCII letters and digits in lower case, without the characters that divide them.
-static ALPHANUMERIC: [u8; 256] = kept(true);
-
-const fn kept(letters_alone: bool) -> [u8; 256] {
-    let (mut kept, mut byte) = ([0; 256], 0_u8);
-    loop {
-        let is_kept = if letters_alone { byte.is_ascii_alphanumeric() } else { !is_ignorable(&[byte]) };
-        if is_kept {
-            kept[byte as usize] = if letters_alone { byte.to_ascii_lowercase() } else { byte };
-        }
-        if byte == u8::MAX {
-            return kept;
-        }
-        byte += 1;
-    }
-}
-
-/// Returns the bytes of a text that a view keeps.
-fn view(text: &[u8], kept: &[u8; 256]) -> Vec<u8> {
-    text.iter().map(|byte| kept[usize::from(*byte)]).filter(|byte| *byte != 0).collect()
-}
-
-/// The bases of numbers.
-const BASES: [u32; 3] = [16, 10, 8];
-
-/// The value of each digit in base 16, and a value beyond all bases for every other byte.
-static DIGITS: [u8; 256] = digits();
-const NO_DIGIT: u8 = u8::MAX;
-
-const fn digits() -> [u8; 256] {
-    let (mut digits, mut value) = ([NO_DIGIT; 256], 0);
-    while value < 16 {
-        let digit = b"0123456789abcdef"[value as usize];
-        digits[digit as usize] = value;
-        digits[digit.to_ascii_uppercase() as usize] = value;
-        value += 1;
-    }
-    digits
-}
-
-/// Gives `take` the numbers of a text as bytes, each with the place of its base in [`BASES`], without the characters
-/// that divide them, until `take` says that it found something. In base 16 each pair of digits is a number. Numbers
-/// beyond a byte and ignorable ones are left out.
-fn numbers(text: &[u8], take: &mut impl FnMut(usize, u8) -> bool) -> bool {
-    let mut takes = |base: usize, number: u8| PLAIN[usize::from(number)] != 0 && take(base, number);
-    let value = |byte: &u8| DIGITS[usize::from(*byte)];
-    let is_digit = |byte: &u8| value(byte) != NO_DIGIT;
-    let mut rest = text;
-    while let Some(begin) = rest.iter().position(is_digit) {
-        let run = &rest[begin..];
-        let (run, after) = run.split_at(run.iter().position(|byte| !is_digit(byte)).unwrap_or(run.len()));
-        rest = after;
-        let (single, pairs) = run.split_at(run.len() % 2);
-        let (pairs, _) = pairs.as_chunks::<2>();
-        let pairs = pairs.iter().map(|[high, low]| value(high) << 4 | value(low));
-        if single.iter().map(value).chain(pairs).any(|number| takes(0, number)) {
-            return true;
-        }
-        // Most runs are letters of words.
-        if !run.iter().any(u8::is_ascii_digit) {
-            continue;
-        }
-        for (place, base) in BASES.into_iter().enumerate().skip(1) {
-            let mut number = None;
-            for digit in run.iter().map(value).chain([NO_DIGIT]).map(u32::from) {
-                if digit < base {
-                    number = Some(number.map_or(digit, |high: u32| high.saturating_mul(base).saturating_add(digit)));
-                } else if let Some(Ok(number)) = number.take().map(u8::try_from)
-                    && takes(place, number)
-                {
-                    return true;
-                }
-            }
-        }
-    }
-    false
-}
-
 fn gram(bytes: &[u8]) -> u64 {
     bytes.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
@@ -423,7 +343,9 @@ fn read(last: u64, byte: u8) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::credentials::redact::escapes::is_ignorable;
     use crate::credentials::redact::take_steps;
+    use crate::credentials::redact::views::BASES;
 
     const SECRET: &str = "kR9wQ~sim.contoso~1eef/möre+of%it&so";
 

@@ -55,12 +55,14 @@ pub fn secrets(data: &[u8]) {
     assert!(steps <= most, "{steps} steps, which is more than {most}");
     assert_eq!(search.is_in(text), !found.is_empty());
     assert_eq!(search.clean(text).is_some(), !found.is_empty());
-    Pieces::of(&secrets).are_in(text);
+    let pieces = Pieces::of(&secrets);
+    let has_piece = pieces.are_in(text);
     let (steps, most) = (take_steps(), text.len() * PIECE_STEPS);
     assert!(steps <= most, "{steps} steps for pieces, which is more than {most}");
     let bytes = text.len() + secrets.iter().map(|secret| secret.expose().len()).sum::<usize>();
     if bytes <= SHORT {
         assert_eq!(found, search.plainly(text));
+        assert!(has_piece || !pieces.are_plainly_in(text), "a piece is not found");
         for secret in secrets.iter().filter(|secret| secret.expose().len() >= SHORTEST) {
             let (before, after) = text.split_at(text.len() / 2);
             for spelled in spellings(secret.expose()) {

@@ -66,10 +66,12 @@ pub(super) fn readings(text: &[u8], at: usize) -> impl Iterator<Item = (Read, us
     readings.into_iter().chain(spaces).chain(nothings).flatten()
 }
 
-/// Removes one layer of escapes from a text, which is read from its beginning. Also says whether the letters and digits
-/// stay as they are, with the same gaps: no escape was of a letter or digit, or had one.
-pub(super) fn unescaped_text(text: &[u8]) -> (Vec<u8>, bool) {
-    let (mut plain, mut rest, mut has_same_letters) = (Vec::with_capacity(text.len()), 0, true);
+/// Removes one layer of escapes from a text, which is read from its beginning; `None` if the text has none. Also says
+/// whether the letters and digits stay as they are, with the same gaps: no escape was of a letter or digit, or had one.
+pub(super) fn unescaped_text(text: &[u8]) -> Option<(Vec<u8>, bool)> {
+    let mut rest = memchr::memchr3(b'%', b'\\', b'&', text)?;
+    let (mut plain, mut has_same_letters) = (Vec::with_capacity(text.len()), true);
+    plain.extend_from_slice(&text[..rest]);
     while let Some(skipped) = memchr::memchr3(b'%', b'\\', b'&', &text[rest..]) {
         let at = rest + skipped;
         plain.extend_from_slice(&text[rest..at]);
@@ -79,7 +81,16 @@ pub(super) fn unescaped_text(text: &[u8]) -> (Vec<u8>, bool) {
         rest = next;
     }
     plain.extend_from_slice(&text[rest..]);
-    (plain, has_same_letters)
+    // Each escape is longer than the character that it stands for.
+    (plain.len() < text.len()).then_some((plain, has_same_letters))
+}
+
+/// Says whether a letter or digit is escaped, or part of an escape, in any reading at any place of a text.
+pub(super) fn has_escaped_letters(text: &[u8]) -> bool {
+    memchr::memchr3_iter(b'%', b'\\', b'&', text).any(|at| {
+        readings(text, at)
+            .any(|(read, next)| text[at..next].iter().chain(read.as_bytes()).any(u8::is_ascii_alphanumeric))
+    })
 }
 
 fn byte(text: &[u8], at: usize) -> Reading {

@@ -3,6 +3,7 @@
 mod escapes;
 mod pieces;
 mod search;
+mod traces;
 mod views;
 
 use crate::credentials::secret::Secret;

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -10,6 +11,7 @@ use serde_json::Value;
 
 use crate::credentials::redact::count;
 use crate::credentials::redact::escapes::unescaped_text;
+use crate::credentials::redact::traces::{LAYERS, Traces};
 use crate::credentials::redact::views::{ALPHANUMERIC, PLAIN, numbers, view};
 use crate::credentials::secret::Secret;
 use crate::text::{guids, is_guid};
@@ -23,9 +25,6 @@ const GRAM: usize = 8;
 /// Distance between the indexed grams of a form. Each piece contains a gram that begins at a multiple of it.
 const STRIDE: usize = PIECE - GRAM + 1;
 
-/// Layers of escapes that are removed from a text.
-const LAYERS: usize = 4;
-
 /// Fewest letters and digits of a secret that is looked for by its letters and digits alone.
 const LETTERS: usize = 12;
 
@@ -38,6 +37,14 @@ const COMPARISONS: usize = 64;
 /// bytes. The letters and digits of a secret, of its base64 and of its hexadecimal are found in any case, with any other
 /// characters in between, and those of the secret backwards, too; the bytes of a secret also as numbers in base 8, 10 and 16.
 pub struct Pieces {
+    secrets: Vec<Secret>,
+    traces: Traces,
+    /// Made for the first text that has a trace.
+    index: OnceLock<Index>,
+}
+
+/// The grams of all forms.
+struct Index {
     forms: Vec<Form>,
     grams: Vec<Gram>,
     /// For each hash of a gram, the last gram with it; [`NO_GRAM`] where there is none.
@@ -79,10 +86,31 @@ struct Form {
 impl Pieces {
     /// Prepares a search for pieces of these secrets.
     pub fn of<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Pieces {
-        let forms: Vec<Form> = secrets.into_iter().flat_map(|secret| forms(secret.expose())).collect();
-        if forms.is_empty() {
-            return Pieces { forms, grams: Vec::new(), heads: Vec::new(), bits: Vec::new() };
-        }
+        let secrets: Vec<Secret> = secrets.into_iter().cloned().collect();
+        let forms: Vec<Form> = secrets.iter().flat_map(|secret| forms(secret.expose())).collect();
+        let traces = Traces::of(forms.iter().map(|form| (&*form.text, form.piece)));
+        Pieces { secrets, traces, index: OnceLock::new() }
+    }
+
+    /// Says whether a text holds a piece.
+    pub fn are_in(&self, text: &[u8]) -> bool {
+        // No spelling of a piece is shorter.
+        text.len() >= LETTERS && self.traces.may_be_in(text) && self.index().holds_piece(text, COMPARISONS)
+    }
+
+    /// Says the same without regard to time, for tests and fuzzers.
+    pub fn are_plainly_in(&self, text: &[u8]) -> bool {
+        self.index().holds_piece(text, usize::MAX)
+    }
+
+    fn index(&self) -> &Index {
+        self.index.get_or_init(|| Index::of(&self.secrets))
+    }
+}
+
+impl Index {
+    fn of(secrets: &[Secret]) -> Index {
+        let forms: Vec<Form> = secrets.iter().flat_map(|secret| forms(secret.expose())).collect();
         let count = forms.iter().map(|form| form.text.len().div_ceil(STRIDE)).sum();
         let (mut grams, mut heads) = (Vec::with_capacity(count), vec![NO_GRAM; 1 << HEAD_BITS]);
         let mut bits = vec![0; 1 << SKIP_BITS];
@@ -97,26 +125,20 @@ impl Pieces {
                 grams.push(Gram { bytes, form, place, before });
             }
         }
-        Pieces { forms, grams, heads, bits }
+        Index { forms, grams, heads, bits }
     }
 
-    /// Says whether a text holds a piece.
-    pub fn are_in(&self, text: &[u8]) -> bool {
-        // No spelling of a piece is shorter.
-        if self.grams.is_empty() || text.len() < LETTERS {
-            return false;
-        }
-        if self.are_in_letters(text) || self.are_in_bytes(text) {
+    /// Says whether a text holds a piece, with this many comparisons for each byte.
+    fn holds_piece(&self, text: &[u8], comparisons: usize) -> bool {
+        let most = |layer: &[u8]| layer.len().saturating_mul(comparisons);
+        if self.are_in_letters(text, most(text)) || self.are_in_bytes(text, most(text)) {
             return true;
         }
         let mut layer = Cow::Borrowed(text);
         for _ in 0..LAYERS {
-            let (next, has_same_letters) = unescaped_text(&layer);
-            // Nothing was escaped, and every further layer is the same.
-            if next == *layer {
-                return false;
-            }
-            if !has_same_letters && self.are_in_letters(&next) || self.are_in_bytes(&next) {
+            let Some((next, has_same_letters)) = unescaped_text(&layer) else { break };
+            let most = most(&next);
+            if !has_same_letters && self.are_in_letters(&next, most) || self.are_in_bytes(&next, most) {
                 return true;
             }
             layer = Cow::Owned(next);
@@ -125,13 +147,12 @@ impl Pieces {
     }
 
     /// Says whether a text holds a piece, without decoding escapes, by the bytes between which others may stand.
-    fn are_in_bytes(&self, layer: &[u8]) -> bool {
-        self.are_in_view(View::of_bytes(layer, &PLAIN), &mut (COMPARISONS * layer.len()))
+    fn are_in_bytes(&self, layer: &[u8], mut left: usize) -> bool {
+        self.are_in_view(View::of_bytes(layer, &PLAIN), &mut left)
     }
 
     /// Says whether a text holds a piece by its letters and digits alone.
-    fn are_in_letters(&self, layer: &[u8]) -> bool {
-        let mut left = COMPARISONS * layer.len();
+    fn are_in_letters(&self, layer: &[u8], mut left: usize) -> bool {
         if self.are_in_view(View::of_bytes(layer, &ALPHANUMERIC), &mut left) {
             return true;
         }
@@ -478,7 +499,8 @@ mod tests {
             let views = |text: &[u8]| [0, 1, 2].map(|base| View::of_numbers(text, base).text().to_vec());
             let views_of_text = views(text.as_bytes());
             assert_eq!(views_of_text, BASES.map(|base| numbers_of_one_base(text.as_bytes(), base)), "{text}");
-            let (unescaped, has_same_letters) = unescaped_text(text.as_bytes());
+            let same_text = || (text.as_bytes().to_vec(), true);
+            let (unescaped, has_same_letters) = unescaped_text(text.as_bytes()).unwrap_or_else(same_text);
             if has_same_letters {
                 assert_eq!(views(&unescaped), views_of_text, "{text}");
                 assert_eq!(view(&unescaped, &ALPHANUMERIC), view(text.as_bytes(), &ALPHANUMERIC), "{text}");
@@ -486,6 +508,38 @@ mod tests {
             }
         }
         assert!(same > 200, "{same}");
+    }
+
+    #[test]
+    fn a_text_without_a_trace_holds_no_piece() {
+        let secrets = [
+            SECRET.to_owned(),
+            "tkQ7~Zp.4vN-secret+token/of=tenant%A&9xLmR2wEuT8".to_owned(),
+            "a-b_c.d~e+f=g&h%i/j a-b_c.d~e+f=g&h%i/j".to_owned(),
+            format!("eyJ0eXAiOiJKV1QifQ.{}.{}", "Claims-of_theToken".repeat(9), "Sig-natureOf_theToken".repeat(9)),
+        ];
+        let (mut texts, mut held) = (0, 0);
+        for secret in &secrets {
+            let pieces = Pieces::of(&[Secret::new(secret.as_str())]);
+            let part = &secret[secret.len() / 2 - 16..];
+            let part = &part[..part.char_indices().map(|(at, _)| at).nth(20).unwrap_or(part.len())];
+            let odd = odd_spellings(secret).into_iter().map(String::into_bytes);
+            for spelled in spellings(part).into_iter().chain(spellings(secret)).chain(odd) {
+                // The bounds of a piece are where the search for traces could miss it.
+                let bound = |of: usize| (0..=of.min(12)).map(move |cut| cut * of / of.clamp(1, 12));
+                for (begin, end) in
+                    bound(spelled.len()).flat_map(|begin| [(begin, 0), (0, begin), (begin / 2, begin / 2)])
+                {
+                    let part = &spelled[begin..(spelled.len() - end).max(begin)];
+                    for text in [part.to_vec(), [b"{\"12-ab\":\"", part, b"\\u0041 7f"].concat()] {
+                        let is_in = pieces.are_plainly_in(&text);
+                        assert!(pieces.are_in(&text) || !is_in, "{}", String::from_utf8_lossy(&text));
+                        (texts, held) = (texts + 1, held + usize::from(is_in));
+                    }
+                }
+            }
+        }
+        assert!(held > 1_000 && texts - held > 1_000, "{held} of {texts}");
     }
 
     #[test]

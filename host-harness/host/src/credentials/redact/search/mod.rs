@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::credentials::redact::escapes::{ESCAPES, REACH, is_ignorable, readings};
+use crate::credentials::redact::traces::Traces;
 use crate::credentials::redact::{REDACTED, SHORTEST, count};
 use crate::credentials::secret::Secret;
 use crate::text::cut;
@@ -45,6 +46,7 @@ pub struct Search {
     ends: Box<[u64; 1024]>,
     /// For each byte, the needles that end with it, in order.
     ending: Box<[Vec<u32>; 256]>,
+    traces: Traces,
 }
 
 /// The progress at one place, sorted by needle: the bits of the bytes from which the needle can be read to its end,
@@ -103,7 +105,8 @@ impl Search {
                 }
             }
         }
-        Search { needles, lower, rows, places, lasts, ends, ending }
+        let traces = Traces::of(needles.iter().map(|needle| (&*needle.text, needle.text.len())));
+        Search { needles, lower, rows, places, lasts, ends, ending, traces }
     }
 
     /// Says whether there is nothing to look for.
@@ -165,7 +168,7 @@ impl Search {
     /// Returns every place at which a needle begins that can be read to its end.
     fn begins(&self, text: &[u8]) -> Positions {
         let mut begins = Positions::default();
-        if self.is_empty() {
+        if self.is_empty() || !self.traces.may_be_read_in(text) {
             return begins;
         }
         let (mut ahead, mut left) = (Ahead::new(), InProgress::new());

@@ -274,8 +274,12 @@ fn replaced(text: &str, is_replaced: impl Fn(char) -> bool) -> String {
 /// Returns the characters of a text that control a terminal or a reader of lines, or that are invisible, with their
 /// places.
 fn commands(text: &str) -> impl Iterator<Item = (usize, char)> {
-    let mut before = ' ';
-    text.char_indices().filter(move |(_, one)| {
+    // Most texts are printable ASCII, and the processor looks at all bytes of a block at once. The last byte that is skipped
+    // is read again, because the character after it may depend on it.
+    let is_printable = |block: &&[u8]| block.iter().fold(true, |all, byte| all & matches!(byte, b' '..=b'~'));
+    let skipped = text.as_bytes().chunks(32).take_while(is_printable).map(<[u8]>::len).sum::<usize>().saturating_sub(1);
+    let (mut before, rest) = (' ', text[skipped..].char_indices().map(move |(at, one)| (skipped + at, one)));
+    rest.filter(move |(_, one)| {
         let is_one = match one {
             // Most texts are ASCII.
             ' '..='~' => false,

@@ -35,6 +35,10 @@ pub trait BoundedAnswer {
     fn read_bytes(&self) -> usize;
 }
 
+/// Number of bytes from which a check runs beside the runtime. The check of an ordinary poll is shorter, and a check of this
+/// length takes ten milliseconds at most, whatever the answer contains.
+pub(super) const LONG_ANSWER: usize = 128 << 10;
+
 /// Bytes that an entry of a list counts for beside its content.
 const ENTRY: usize = 64;
 

@@ -11,7 +11,7 @@ use wasmtime::component::{ResourceTable, ResourceTableError};
 use wasmtime::{Trap, UpdateDeadline};
 use wasmtime_wasi_http::WasiHttpCtx;
 
-use super::answer::{AnswerFault, BoundedAnswer};
+use super::answer::{AnswerFault, BoundedAnswer, LONG_ANSWER};
 use super::bound::{Bound, LimitAmount};
 use super::clock::CallClock;
 pub(crate) use super::clock::ClockView;
@@ -27,7 +27,7 @@ use crate::contract::{
     PollResult, PollStep, Problem, Scope, Token, credentials, log,
 };
 use crate::credentials::assertion::{self, CredentialError, KeyPair};
-use crate::credentials::redact::Search;
+use crate::credentials::redact::{self, Search};
 use crate::credentials::sealed::Sealed;
 use crate::credentials::secret::Secret;
 use crate::credentials::settings::{HeldCredential, Inside, Settings};
@@ -166,7 +166,7 @@ impl log::Host for CallState {
             return;
         }
         let (sealed, most) = (Arc::clone(&self.hook.sealed), limits.log_line_bytes);
-        let reading = meter::beside(self.meter.spent(), message.len(), move || {
+        let reading = meter::beside(self.meter.spent(), message.len() > redact::LONG, move || {
             let secrets = sealed.iter().map(|sealed| &sealed.secret).chain(&tokens);
             log_words(&message, &Search::new(secrets), most)
         });
@@ -582,7 +582,8 @@ async fn held<T: BoundedAnswer + Send + 'static>(
     deadline: tokio::time::Instant,
 ) -> Result<T, AnswerFault> {
     let wall_time = limits.wall_time;
-    let reading = meter::beside(spent, answer.read_bytes(), move || answer.hold(&limits).map(|()| answer));
+    let reading =
+        meter::beside(spent, answer.read_bytes() > LONG_ANSWER, move || answer.hold(&limits).map(|()| answer));
     match tokio::time::timeout_at(deadline, reading).await {
         Ok(Some(held)) => held,
         Ok(None) => Err(AnswerFault::Broken("its answer could not be read".to_owned())),

@@ -474,7 +474,7 @@ impl Carrier {
                 None => Ok(Ok((response, answered.token))),
             }
         };
-        let searched = meter::beside(&self.asker.spent, bytes, scrub).await;
+        let searched = meter::beside(&self.asker.spent, bytes > redact::LONG, scrub).await;
         let searched = searched.ok_or_else(|| Refused::denied("it could not be searched"))?;
         let (response, token) = searched.unwrap_or_else(|cause| {
             self.journal.lock().echoed.get_or_insert_with(|| cause.clone());

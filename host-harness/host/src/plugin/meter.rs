@@ -45,11 +45,11 @@ impl Spent {
     }
 }
 
-/// Runs host work on this many bytes of a plugin or a service, which may choose bytes that take long: beside the
-/// runtime if the work may be long, and counted as CPU time of the call. `None` if the work panicked.
+/// Runs host work on a plugin's or a service's bytes, which may be such that the work takes long: beside the runtime if the
+/// work `is_long`, and counted as CPU time of the call. `None` if the work panicked.
 pub(super) async fn beside<T: Send + 'static>(
     spent: &Arc<Spent>,
-    bytes: usize,
+    is_long: bool,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
     let (caller, spent) = (std::thread::current().id(), Arc::clone(spent));
@@ -62,7 +62,7 @@ pub(super) async fn beside<T: Send + 'static>(
         }
         done
     };
-    redact::aside(bytes, charged).await
+    redact::aside(is_long, charged).await
 }
 
 fn thread_time() -> u64 {
@@ -137,9 +137,9 @@ mod tests {
             std::thread::current().id()
         };
         let here = std::thread::current().id();
-        assert_eq!(beside(&spent, redact::LONG, work).await, Some(here));
+        assert_eq!(beside(&spent, false, work).await, Some(here));
         assert_eq!(spent.time(), Duration::ZERO, "the thread of the call is counted elsewhere");
-        assert_ne!(beside(&spent, redact::LONG + 1, work).await, Some(here));
+        assert_ne!(beside(&spent, true, work).await, Some(here));
         assert!(spent.time() >= Duration::from_millis(1), "{:?}", spent.time());
     }
 }

@@ -37,10 +37,10 @@ impl Search {
 /// most, whatever the text contains.
 pub const LONG: usize = 8 << 10;
 
-/// Runs work that reads a text of this many bytes. Others may have filled the text with content that is slow to search,
-/// so that the work on a long text runs beside the runtime and nobody waits for it. `None` if the work panicked.
-pub async fn aside<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    if bytes > LONG { tokio::task::spawn_blocking(work).await.ok() } else { Some(work()) }
+/// Runs work on a text that others may have filled with content that takes long: long work runs beside the runtime, so that
+/// nobody waits for it. `None` if the work panicked.
+pub async fn aside<T: Send + 'static>(is_long: bool, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    if is_long { tokio::task::spawn_blocking(work).await.ok() } else { Some(work()) }
 }
 
 /// Counts the steps of a search, for tests and fuzzers, because the time of a search depends on the machine.

@@ -199,7 +199,9 @@ impl Tokens {
             }
         };
         let (fetched, asked) = (pending.end().await?, asked.clone());
-        redact::aside(fetched.bytes(), move || fetched.given_to(&asked, is_kept)).await.ok_or_else(unread)
+        redact::aside(fetched.bytes() > redact::LONG, move || fetched.given_to(&asked, is_kept))
+            .await
+            .ok_or_else(unread)
     }
 
     /// The names under which the answer to a request is kept, and under which its sends are counted. A service counts
@@ -279,7 +281,7 @@ impl Tokens {
         let late = |_| TransportError::Timeout(TOKEN_EXCHANGE.as_secs());
         let mut answer = tokio::time::timeout(TOKEN_EXCHANGE, transport.send(request)).await.map_err(late)??;
         let (tenant, now) = (Arc::clone(&sending.tenant), sending.now);
-        let fetched = redact::aside(answer.body.len() + answer.header_bytes(), move || {
+        let fetched = redact::aside(answer.body.len() + answer.header_bytes() > redact::LONG, move || {
             clean(&mut answer);
             Arc::new(Fetched::new(answer, tenant, now))
         });

@@ -44,6 +44,7 @@ mod security;
 mod settings;
 mod shares;
 mod sinks;
+mod sinks_tls;
 mod store;
 mod support;
 mod terminal;

@@ -19,7 +19,7 @@ use source_host::network::proxy::Proxy;
 use tokio::sync::Semaphore;
 
 use crate::support::deliveries::{
-    Collector, SmallDisk, TOKEN, bodies, file, http, posting, sink, store, template, tls,
+    Collector, NETWORK, SmallDisk, TOKEN, bodies, file, http, posting, sink, store, template,
 };
 use crate::support::flaky::Flaky;
 use crate::support::receiver::{Post, Receiver, Reply, status};
@@ -71,6 +71,28 @@ async fn fluent_bit_gets_an_array_and_a_bearer() {
 async fn splunk_gets_envelopes_under_its_own_scheme() {
     let body = "{\"time\":1.500,\"event\":{\"uid\":\"one-0\",\"scope\":\"one\"}}\n";
     check_preset(Preset::SplunkHec, "Splunk a-token-of-tests", body).await;
+}
+
+#[tokio::test]
+async fn splunk_gets_index_sourcetype_and_source_of_each_tenant() {
+    let receiver = Receiver::that_accepts().await;
+    let member = |name, text| (name, template(text));
+    let envelope = vec![member("index", "sec-{tenant}"), member("sourcetype", "ocsf"), member("source", "a \"b\"")];
+    let config = HttpConfig { gzip: false, envelope, ..posting(&receiver.url, Preset::SplunkHec) };
+    let collector = Collector::new(&[sink("siem", SinkKind::Http(config))]);
+    for tenant in ["contoso", "fabrikam"] {
+        collector.poll_of(tenant, tenant, &["siem"], &bodies(tenant, 0..1)).await;
+    }
+    collector.delivered().await;
+    let mut came: Vec<String> = receiver.came().into_iter().map(|post| post.body).collect();
+    came.sort();
+    let expected = |tenant: &str| {
+        format!(
+            "{{\"time\":1.500,\"index\":\"sec-{tenant}\",\"sourcetype\":\"ocsf\",\"source\":\"a \\\"b\\\"\",\
+             \"event\":{{\"uid\":\"{tenant}-0\",\"scope\":\"{tenant}\"}}}}\n"
+        )
+    };
+    assert_eq!(came, [expected("contoso"), expected("fabrikam")], "each tenant has a batch of its own");
 }
 
 #[tokio::test]
@@ -184,7 +206,7 @@ async fn events_that_are_all_refused_hold_nothing_up() {
 #[tokio::test]
 async fn a_sink_that_is_busy_or_cut_off_gets_the_same_events_again_and_holds_no_other_up() {
     let receiver = Receiver::start(|number, _| match number {
-        0 => Reply::RetryAfter("2"),
+        0 => Reply::RetryAfter(503, "2"),
         2 => Reply::Cut,
         _ => status(200),
     })
@@ -302,7 +324,7 @@ async fn a_sink_that_is_configured_again_gets_what_waited_for_it() {
 
 #[tokio::test]
 async fn a_sink_that_is_mended_gets_what_waited_for_it_at_once() {
-    let receiver = Receiver::start(|_, _| Reply::RetryAfter("3600")).await;
+    let receiver = Receiver::start(|_, _| Reply::RetryAfter(503, "3600")).await;
     let mended = Receiver::that_accepts().await;
     let collector = Collector::new(&[http("siem", &receiver.url)]);
     collector.deliveries.resume().await.unwrap();
@@ -338,7 +360,7 @@ async fn a_batch_that_is_under_way_ends_before_its_sink_leads_elsewhere() {
 
 /// Returns the reason why a batch is not taken at an address.
 async fn told(url: &str) -> String {
-    let client = host_harness::sink::http::client(tls(), &Proxy::default()).unwrap();
+    let client = host_harness::sink::http::client(NETWORK.tls(), &Proxy::default()).unwrap();
     let partition = Partition { sink: "siem".to_owned(), tenant: None, feed: None };
     let mut writer = HttpWriter::new((client, noon()), &posting(url, Preset::Vector), &partition, "contoso").unwrap();
     let text = |text: &str| text.to_owned();
@@ -407,7 +429,7 @@ async fn a_redirect_is_not_followed() {
 
 #[tokio::test]
 async fn a_token_that_no_header_may_have_is_told_without_it() {
-    let client = host_harness::sink::http::client(tls(), &Proxy::default()).unwrap();
+    let client = host_harness::sink::http::client(NETWORK.tls(), &Proxy::default()).unwrap();
     let partition = Partition { sink: "siem".to_owned(), tenant: None, feed: None };
     let config = HttpConfig { token: Some(Secret::new("two\nlines")), ..posting("http://127.0.0.1:1", Preset::Vector) };
     let why = HttpWriter::new((client, noon()), &config, &partition, "contoso").err().unwrap();

@@ -3,8 +3,8 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use host_harness::limits;
@@ -18,8 +18,9 @@ use host_harness::store::{NewEvent, PollRecord, ScopeRow, Standing, StoreHandle}
 use parking_lot::Mutex;
 use serde_json::Value;
 use source_host::contract::Scope;
+use source_host::credentials::certificates::Authorities;
 use source_host::credentials::secret::Secret;
-use source_host::network::proxy::Proxy;
+use source_host::network::client::Network;
 use tempfile::TempDir;
 
 use super::{PATIENCE, noon};
@@ -65,26 +66,21 @@ pub fn store() -> StoreHandle {
     StoreHandle::start(for_tests::in_memory().unwrap(), "memory".into()).unwrap()
 }
 
-/// Makes deliveries from a store to a disk, without trusted authorities for TLS.
+/// Makes deliveries from a store to a disk.
 pub fn deliveries(
     store: &StoreHandle,
     disk: Arc<dyn Disk>,
     stdout: host_harness::sink::Stdout,
 ) -> (Deliveries, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::default());
-    let (proxy, counted) = (Proxy::default(), Arc::clone(&metrics));
+    let (network, counted) = (NETWORK.clone(), Arc::clone(&metrics));
     let clock = noon();
-    let surroundings = Surroundings { store: store.clone(), disk, stdout, tls: tls(), proxy, metrics: counted, clock };
+    let surroundings = Surroundings { store: store.clone(), disk, stdout, network, metrics: counted, clock };
     (Deliveries::new(surroundings), metrics)
 }
 
-pub fn tls() -> rustls::ClientConfig {
-    rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth()
-}
+/// The network of the machine, read once.
+pub static NETWORK: LazyLock<Network> = LazyLock::new(|| Network::new(None, Vec::new()).unwrap());
 
 /// The part of a collector that sinks see.
 pub struct Collector {
@@ -245,6 +241,9 @@ pub fn posting(url: &str, preset: Preset) -> HttpConfig {
         headers: Vec::new(),
         credentials: Vec::new(),
         gzip: true,
+        envelope: Vec::new(),
+        authorities: Authorities::default(),
+        identity: None,
     }
 }
 

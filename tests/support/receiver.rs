@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 
 use super::PATIENCE;
 
@@ -33,7 +34,8 @@ impl Post {
 /// The answer to a request.
 pub enum Reply {
     Status(u16, String),
-    RetryAfter(&'static str),
+    /// A status with the header `retry-after`.
+    RetryAfter(u16, &'static str),
     /// The connection ends without an answer.
     Cut,
     /// The request is accepted as soon as there is a permit.
@@ -57,11 +59,23 @@ pub struct Receiver {
 impl Receiver {
     /// Starts a server that answers each request by its number, counted from 0.
     pub async fn start(answers: impl Fn(usize, &Post) -> Reply + Send + Sync + 'static) -> Receiver {
+        Receiver::behind(None, answers).await
+    }
+
+    /// Starts a server behind TLS, for the name `localhost`.
+    pub async fn behind(
+        tls: Option<TlsAcceptor>,
+        answers: impl Fn(usize, &Post) -> Reply + Send + Sync + 'static,
+    ) -> Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let address = listener.local_addr().unwrap();
+        let url = match &tls {
+            Some(_) => format!("https://localhost:{}", address.port()),
+            None => format!("http://{address}"),
+        };
         let (came, accepted) = (Arc::<Mutex<Vec<Post>>>::default(), Arc::<Mutex<Vec<Post>>>::default());
         let answers: Arc<Answers> = Arc::new(answers);
-        let task = tokio::spawn(accept(listener, Arc::clone(&came), Arc::clone(&accepted), answers));
+        let task = tokio::spawn(accept(listener, tls, Arc::clone(&came), Arc::clone(&accepted), answers));
         Receiver { url, came, accepted, task }
     }
 
@@ -103,6 +117,7 @@ impl Drop for Receiver {
 
 async fn accept(
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     came: Arc<Mutex<Vec<Post>>>,
     accepted: Arc<Mutex<Vec<Post>>>,
     answers: Arc<Answers>,
@@ -121,7 +136,7 @@ async fn accept(
                 };
                 let (status, body, wait) = match answers(number, &post) {
                     Reply::Status(status, body) => (status, body, None),
-                    Reply::RetryAfter(wait) => (503, String::new(), Some(wait)),
+                    Reply::RetryAfter(status, wait) => (status, String::new(), Some(wait)),
                     Reply::Cut => return Err(std::io::Error::other("cut on purpose")),
                     Reply::Held(gate) => {
                         gate.acquire().await.unwrap().forget();
@@ -138,8 +153,12 @@ async fn accept(
                 Ok(response.body(Full::new(Bytes::from(body))).unwrap())
             }
         });
+        let (http, tls) = (hyper::server::conn::http1::Builder::new(), tls.clone());
         tokio::spawn(async move {
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
+            let Some(tls) = tls else { return drop(http.serve_connection(TokioIo::new(socket), service).await) };
+            if let Ok(socket) = tls.accept(socket).await {
+                let _ = http.serve_connection(TokioIo::new(socket), service).await;
+            }
         });
     }
 }

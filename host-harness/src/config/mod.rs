@@ -58,6 +58,8 @@ pub struct Config {
     pub problems: Vec<ConfigProblem>,
     /// Every file that was read, as it was before. This includes files to which others refer.
     pub files: Vec<SeenFile>,
+    /// Certificates of sinks, which may expire.
+    pub certificates: Vec<CaFile>,
     /// Whether a feed that cannot be collected also stops the others.
     pub strict: bool,
 }
@@ -244,7 +246,7 @@ fn parse_all(files: &[(PathBuf, String)], complete: bool, only: Option<&str>, en
     config.network = network::read(&mut reader, table.as_mut(), &mut config.files);
     let first = sources.first().map_or(Path::new(""), |source| source.file);
     config.network.proxy = proxy::read(&mut reader, table.as_ref(), first, &mut config.files, environment);
-    let sinks = sinks::read(&mut reader, &tops, &config.collector, &config.network, &mut config.files, environment);
+    let sinks = sinks::read(&mut reader, &tops, &mut config, environment);
     let mut defaults = one_table(&mut reader, &tops, "feed_defaults");
     let whole = sources.first().map(|source| source.file);
     let state = &config.collector.state;

@@ -6,7 +6,7 @@ use source_host::network::egress;
 use source_host::network::proxy::Proxy;
 use source_host::text;
 
-use super::reader::{ConfigReader, Table};
+use super::reader::{ConfigReader, Node, Table};
 use super::{ConfigPlace, SeenFile};
 
 pub(super) const NETWORK: &[&str] = &["ca_file", "proxy", "allow", "allow_addresses", "allow_credentials_over_http"];
@@ -37,6 +37,24 @@ impl NetworkConfig {
     }
 }
 
+/// Reads a file of trusted certificates.
+pub(super) fn authorities(reader: &mut ConfigReader, node: &Node<'_>, files: &mut Vec<SeenFile>) -> Option<CaFile> {
+    let path = reader.path(node, "the path of a PEM file")?;
+    files.push(SeenFile::now(path.clone()));
+    let read = text::bytes(&path).map_err(|error| match path.is_dir() {
+        true => format!("found {}, which is a folder, expected the path of a PEM file", node.shown()),
+        false => format!("cannot read {}: {error}", path.display()),
+    });
+    let authorities = |bytes: Vec<u8>| certificates::authorities(&bytes, &path).map_err(|error| error.to_string());
+    match read.and_then(authorities) {
+        Ok(authorities) => Some(CaFile { authorities, place: node.place() }),
+        Err(message) => {
+            reader.problem(node, message);
+            None
+        }
+    }
+}
+
 /// A file of certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaFile {
@@ -54,22 +72,7 @@ pub(super) fn read(
     let mut network = NetworkConfig::default();
     let Some(table) = table else { return network };
     reader.known(table, NETWORK);
-    if let Some(node) = table.child("ca_file")
-        && let Some(path) = reader.path(&node, "the path of a PEM file")
-    {
-        files.push(SeenFile::now(path.clone()));
-        let read = text::bytes(&path).map_err(|error| match path.is_dir() {
-            true => format!("found {}, which is a folder, expected the path of a PEM file", node.shown()),
-            false => format!("cannot read {}: {error}", path.display()),
-        });
-        let authorities = |bytes: Vec<u8>| certificates::authorities(&bytes, &path).map_err(|error| error.to_string());
-        match read.and_then(authorities) {
-            Ok(authorities) => {
-                network.ca_file = Some(CaFile { authorities, place: node.place() });
-            }
-            Err(message) => reader.problem(&node, message),
-        }
-    }
+    network.ca_file = table.child("ca_file").and_then(|node| authorities(reader, &node, files));
     for node in table.child("allow").map(|node| reader.list(&node)).unwrap_or_default() {
         let Some(origin) = reader.text(&node, "an origin") else { continue };
         match egress::canonical(&origin) {

@@ -2,19 +2,25 @@
 
 use std::collections::BTreeMap;
 
+use source_host::credentials::certificates::Authorities;
+use source_host::credentials::client_certificate::ClientCertificate;
 use source_host::credentials::secret::Secret;
 use source_host::credentials::spelling;
 use source_host::text;
 
 use super::reader::{ConfigReader, Node, Table};
 use super::reference::{secret, token};
-use super::{CollectorConfig, ConfigPlace, Environment, FileLine, NetworkConfig, SeenFile, suggestion};
+use super::{CaFile, Config, ConfigPlace, Environment, FileLine, NetworkConfig, SeenFile, network, suggestion};
 use crate::limits;
 use crate::sink::{FileConfig, HttpConfig, Preset, SinkConfig, SinkKind, Template};
 
 pub const COMMON: &[&str] = &["id", "type", "max_outbox_bytes", "dead_letters"];
 pub const FILE: &[&str] = &["path", "rotate_bytes", "keep_files"];
-pub const HTTP: &[&str] = &["url", "preset", "token", "headers", "gzip"];
+pub const HTTP: &[&str] =
+    &["url", "preset", "token", "headers", "gzip", "index", "sourcetype", "source", "ca_file", "client_certificate"];
+
+/// Members of Splunk's envelope.
+const ENVELOPE: [&str; 3] = ["index", "sourcetype", "source"];
 
 /// Other names of types, with the type that each means and further advice.
 const OTHER_NAMES: &[(&[&str], &str)] = &[
@@ -38,15 +44,22 @@ pub struct ReadSink {
     pub place: ConfigPlace,
 }
 
-/// Reads the sinks, including those with problems.
+/// The files and variables to which the tables refer.
+struct References<'a> {
+    environment: Environment<'a>,
+    files: &'a mut Vec<SeenFile>,
+    certificates: &'a mut Vec<CaFile>,
+}
+
+/// Reads the sinks, including those with problems. Adds to the configuration's files, and its certificates.
 pub fn read(
     reader: &mut ConfigReader,
     tops: &[Table<'_>],
-    collector: &CollectorConfig,
-    network: &NetworkConfig,
-    files: &mut Vec<SeenFile>,
+    config: &mut Config,
     environment: Environment<'_>,
 ) -> Vec<ReadSink> {
+    let Config { collector, network, files, certificates, .. } = config;
+    let mut references = References { environment, files, certificates };
     let mut ids: BTreeMap<String, FileLine> = BTreeMap::new();
     let mut sinks: Vec<ReadSink> = Vec::new();
     let lists = tops.iter().filter_map(|top| top.child("sink")).collect::<Vec<_>>();
@@ -54,7 +67,7 @@ pub fn read(
         let written = table.child("id").and_then(|node| node.as_text());
         let mut table = table.by_id("sink", &ids);
         // The allowed keys depend on the type, and the type may depend on the keys.
-        let kind = kind(reader, &mut table, network, files, environment);
+        let kind = kind(reader, &mut table, network, &mut references);
         let id = reader.own_id(&table, &mut ids);
         let outbox = table.child("max_outbox_bytes").and_then(|node| reader.count(&node, "bytes"));
         let dead_letters = table.child("dead_letters").map(|node| reader.path_of_file(&node));
@@ -89,8 +102,7 @@ fn kind(
     reader: &mut ConfigReader,
     table: &mut Table<'_>,
     network: &NetworkConfig,
-    files: &mut Vec<SeenFile>,
-    environment: Environment<'_>,
+    references: &mut References<'_>,
 ) -> Option<SinkKind> {
     let all = [COMMON, FILE, HTTP].concat();
     // A misspelled key is reported with the others.
@@ -114,7 +126,7 @@ fn kind(
     reader.known(table, &[COMMON, own].concat());
     match kind.as_deref() {
         Some("file") => file(reader, table).map(SinkKind::File),
-        Some("http") => http(reader, table, network, files, environment).map(SinkKind::Http),
+        Some("http") => http(reader, table, network, references).map(SinkKind::Http),
         _ => Some(SinkKind::Stdout),
     }
 }
@@ -162,17 +174,30 @@ fn http(
     reader: &mut ConfigReader,
     table: &Table<'_>,
     network: &NetworkConfig,
-    files: &mut Vec<SeenFile>,
-    environment: Environment<'_>,
+    references: &mut References<'_>,
 ) -> Option<HttpConfig> {
-    let preset = table.child("preset").and_then(|node| preset(reader, &node)).unwrap_or_default();
-    let token = table.child("token").and_then(|node| token(reader, &node, files, environment));
+    let chosen = table.child("preset").map(|node| preset(reader, &node));
+    let preset = chosen.flatten().unwrap_or_default();
+    let envelope = match chosen {
+        // The sink may be meant for Splunk.
+        Some(None) => Vec::new(),
+        _ => envelope(reader, table, preset),
+    };
+    let References { environment, files, .. } = references;
+    let token = table.child("token").and_then(|node| token(reader, &node, files, *environment));
     let gzip = table.child("gzip").and_then(|node| reader.truth(&node)).unwrap_or(true);
-    let Headers { named, credentials } = headers(reader, table, files, environment);
+    let Headers { named, credentials } = headers(reader, table, files, *environment);
+    let authorities = table.child("ca_file").and_then(|node| authorities(reader, &node, references));
+    let identity = table.child("client_certificate").and_then(|node| identity(reader, &node, references));
     let node = reader.required(table, "url")?;
-    let url = address(reader, &node, files, environment)?;
-    let config = HttpConfig { url, preset, token, headers: named, credentials, gzip };
+    let url = address(reader, &node, references.files, references.environment)?;
+    let authorities = authorities.unwrap_or_default();
+    let config = HttpConfig { url, preset, token, headers: named, credentials, gzip, envelope, authorities, identity };
     let parsed = url::Url::parse(&config.url.filled("tenant", "feed")).ok()?;
+    let of_tls = ["ca_file", "client_certificate"].into_iter().filter_map(|name| table.child(name));
+    for own in of_tls.filter(|_| parsed.scheme() == "http") {
+        reader.problem(&own, "found beside a `url` over http, which has no certificates, expected https://".to_owned());
+    }
     if config.has_credentials() && !network.takes_credentials(&parsed) {
         let line = format!("allow_credentials_over_http = [{:?}]", parsed.origin().ascii_serialization());
         let message = format!(
@@ -183,6 +208,48 @@ fn http(
         return None;
     }
     Some(config)
+}
+
+/// Reads the members of Splunk's envelope.
+fn envelope(reader: &mut ConfigReader, table: &Table<'_>, preset: Preset) -> Vec<(&'static str, Template)> {
+    let mut envelope = Vec::new();
+    for (name, node) in ENVELOPE.into_iter().filter_map(|name| Some((name, table.child(name)?))) {
+        if preset != Preset::SplunkHec {
+            let message = "found without preset = \"splunk-hec\", expected it with this preset alone".to_owned();
+            reader.problem(&node, message);
+            continue;
+        }
+        let text = reader.text(&node, "a string");
+        envelope.extend(text.and_then(|text| template(reader, &node, &text)).map(|value| (name, value)));
+    }
+    envelope
+}
+
+/// Reads the authorities that a sink trusts in addition to all others.
+fn authorities(reader: &mut ConfigReader, node: &Node<'_>, references: &mut References<'_>) -> Option<Authorities> {
+    let file = network::authorities(reader, node, references.files)?;
+    let authorities = file.authorities.clone();
+    references.certificates.push(file);
+    Some(authorities)
+}
+
+/// Reads the certificate that a sink shows, with its private key.
+fn identity(reader: &mut ConfigReader, node: &Node<'_>, references: &mut References<'_>) -> Option<ClientCertificate> {
+    let pem = secret(reader, node, references.files, references.environment)?;
+    match ClientCertificate::read(pem.expose()) {
+        Ok(identity) => {
+            let authorities = Authorities { roots: vec![identity.own.clone()], has_key: false };
+            references.certificates.push(CaFile { authorities, place: node.place() });
+            Some(identity)
+        }
+        Err(found) => {
+            let file = node.as_table().and_then(|table| table.child("file")).and_then(|file| file.as_text());
+            let place = file.map(|file| format!(" in {}", node.source.beside(&file).display())).unwrap_or_default();
+            let expected = "expected PEM of a private key, without a passphrase, and its certificate";
+            reader.problem(node, format!("found {found}{place}, {expected}"));
+            None
+        }
+    }
 }
 
 fn preset(reader: &mut ConfigReader, node: &Node<'_>) -> Option<Preset> {

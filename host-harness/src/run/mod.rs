@@ -119,8 +119,7 @@ pub async fn pipeline(
         store: store.clone(),
         disk: Arc::new(RealDisk),
         stdout,
-        tls: network.tls(),
-        proxy: network.proxy(),
+        network: network.clone(),
         metrics: Arc::clone(&metrics),
         clock: Arc::clone(clock),
     });
@@ -425,7 +424,7 @@ impl RunLoop {
         let impatient = asked || network != self.network || config.budgets != self.config.budgets;
         *self.collector.pipeline().budgets.lock() = config.budgets;
         if network != self.network {
-            self.collector.pipeline().deliveries.trust(checked.network.tls(), checked.network.proxy());
+            self.collector.pipeline().deliveries.trust(&checked.network);
         }
         self.network = network;
         if let Err(error) = self.collector.pipeline().deliveries.replace(&sinks) {

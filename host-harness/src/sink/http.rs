@@ -10,6 +10,7 @@ use reqwest::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
 };
 use rustls::client::Resumption;
+use serde_json::json;
 use source_host::blame::Blame;
 use source_host::cause;
 use source_host::clock::Clock;
@@ -23,7 +24,9 @@ use source_host::network::proxy::Proxy;
 use source_host::text;
 use url::Url;
 
-use super::{DeliveryError, DeliveryFuture, HttpConfig, Preset, SinkError, SinkTrouble, Stall, Writer, bodies, lines};
+use super::{
+    DeliveryError, DeliveryFuture, HttpConfig, Preset, SinkError, SinkTrouble, Stall, Template, Writer, bodies, lines,
+};
 use crate::environment::PRODUCT;
 use crate::limits;
 use crate::store::{Partition, Queued};
@@ -48,6 +51,8 @@ pub struct HttpWriter {
     clock: Clock,
     url: String,
     preset: Preset,
+    /// The members of Splunk's envelope before the event, as JSON, each with a comma at its end.
+    envelope: String,
     headers: HeaderMap,
     gzip: bool,
     /// Values that messages must not show.
@@ -92,11 +97,13 @@ impl HttpWriter {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         let (url, secrets) = (config.url.filled(tenant, feed), config.secrets(tenant, feed));
-        Ok(HttpWriter { client, clock, url, preset: config.preset, headers, gzip: config.gzip, secrets })
+        let member = |(name, value): &(&str, Template)| format!("{name:?}:{},", json!(value.filled(tenant, feed)));
+        let envelope = config.envelope.iter().map(member).collect();
+        Ok(HttpWriter { client, clock, url, preset: config.preset, envelope, headers, gzip: config.gzip, secrets })
     }
 
     async fn post(&self, batch: &[Queued]) -> Result<(), DeliveryError> {
-        let body = body(self.preset, batch);
+        let body = body(self.preset, &self.envelope, batch);
         let failed = |error| Stall::from(SinkTrouble::of_host(error));
         let body = if self.gzip { compressed(&body).map_err(failed)? } else { body };
         failpoint::pass("http-send");
@@ -220,7 +227,7 @@ fn blame_of_splunk(code: u64) -> Blame {
     if matches!(code, 7 | 10 | 11 | 14) { Blame::Operator } else { Blame::Receiver }
 }
 
-fn body(preset: Preset, batch: &[Queued]) -> Vec<u8> {
+fn body(preset: Preset, envelope: &str, batch: &[Queued]) -> Vec<u8> {
     match preset {
         Preset::Vector => lines(bodies(batch)),
         Preset::FluentBit => {
@@ -238,7 +245,8 @@ fn body(preset: Preset, batch: &[Queued]) -> Vec<u8> {
             let mut body = Vec::new();
             for event in batch {
                 let (seconds, milliseconds) = (event.time / 1_000, event.time % 1_000);
-                body.extend_from_slice(format!(r#"{{"time":{seconds}.{milliseconds:03},"event":"#).as_bytes());
+                let begin = format!(r#"{{"time":{seconds}.{milliseconds:03},{envelope}"event":"#);
+                body.extend_from_slice(begin.as_bytes());
                 body.extend_from_slice(&event.body);
                 body.extend_from_slice(b"}\n");
             }
@@ -289,7 +297,7 @@ mod tests {
     #[test]
     fn each_preset_has_its_shape() {
         let batch = [event(1_500, r#"{"a":1}"#), event(2_007, r#"{"a":2}"#)];
-        let text = |preset| String::from_utf8(body(preset, &batch)).unwrap();
+        let text = |preset| String::from_utf8(body(preset, "", &batch)).unwrap();
         assert_eq!(text(Preset::Vector), "{\"a\":1}\n{\"a\":2}\n");
         assert_eq!(text(Preset::FluentBit), r#"[{"a":1},{"a":2}]"#);
         assert_eq!(

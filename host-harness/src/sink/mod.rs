@@ -14,10 +14,13 @@ use parking_lot::Mutex;
 use reqwest::header::{HeaderName, InvalidHeaderValue};
 use source_host::blame::Blame;
 use source_host::cause::{self, Cause};
+use source_host::credentials::certificates::Authorities;
+use source_host::credentials::client_certificate::ClientCertificate;
 use source_host::credentials::secret::Secret;
 use source_host::credentials::spelling;
 use source_host::failures::{HOST_FAILED, SPACE_LOW, STORE_FAILED};
 use source_host::network::TransportError;
+use source_host::network::client::NetworkError;
 use source_host::text;
 use tokio::task::JoinError;
 
@@ -88,6 +91,12 @@ pub struct HttpConfig {
     pub credentials: Vec<(::http::HeaderName, Secret)>,
     /// Whether batches are compressed.
     pub gzip: bool,
+    /// Further members of Splunk's envelope, by their names.
+    pub envelope: Vec<(&'static str, Template)>,
+    /// Trusted authorities of the sink's own, in addition to all others.
+    pub authorities: Authorities,
+    /// The certificate that a receiver may ask for.
+    pub identity: Option<ClientCertificate>,
 }
 
 /// The format of a batch, by its receiver.
@@ -137,6 +146,15 @@ pub enum SinkError {
     /// The token is invalid in a header; the error does not show it.
     #[error("the token has characters that no header may have")]
     Token,
+    /// TLS cannot be configured with the sink's certificates.
+    #[error("sink {sink}")]
+    Tls {
+        /// Id of the sink.
+        sink: String,
+        /// The reason.
+        #[source]
+        error: NetworkError,
+    },
     /// The sink's HTTP client cannot be made.
     #[error("sink {sink}")]
     Client {
@@ -285,7 +303,10 @@ impl SinkKind {
         match self {
             SinkKind::Stdout => Vec::new(),
             SinkKind::File(file) => vec![&file.path],
-            SinkKind::Http(http) => http.headers.iter().map(|(_, value)| value).chain([&http.url]).collect(),
+            SinkKind::Http(http) => {
+                let headers = http.headers.iter().map(|(_, value)| value);
+                headers.chain(http.envelope.iter().map(|(_, value)| value)).chain([&http.url]).collect()
+            }
         }
     }
 }

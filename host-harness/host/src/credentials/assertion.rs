@@ -15,7 +15,7 @@ use x509_cert::der::Decode;
 use zeroize::Zeroizing;
 
 use crate::cause::{Cause, FileFault};
-use crate::credentials::certificates::{self, Look};
+use crate::credentials::certificates::{self, KeyKind};
 use crate::credentials::expiry::Validity;
 use crate::credentials::secret::Secret;
 use crate::credentials::spelling;
@@ -65,39 +65,18 @@ impl KeyPair {
     /// chain.
     pub fn read(pem: &str) -> Result<KeyPair, CredentialError> {
         let parts = certificates::parts(pem);
-        if pem.contains("-----BEGIN ENCRYPTED") || pem.contains("4,ENCRYPTED") {
-            return unfit("a private key that is encrypted");
-        }
-        let Some(private) = parts.iter().find(|part| part.is_key()) else {
-            return unfit(match certificates::look(pem.as_bytes()) {
-                Some(Look::Pkcs7 | Look::Pkcs7Base64) => "PKCS#7, which holds no private key".to_owned(),
-                Some(Look::Nothing) | None if parts.is_empty() => "no PEM".to_owned(),
-                Some(look) if parts.is_empty() || [Look::Request, Look::PublicKey, Look::Revoked].contains(&look) => {
-                    look.name().to_owned()
-                }
-                _ => "no private key among its parts".to_owned(),
-            });
-        };
-        let Some(der) = &private.der else { return unfit("a private key that is cut off or not base64") };
-        let key = match private.label.as_str() {
-            "PRIVATE KEY" => RsaKeyPair::from_pkcs8(der),
-            "RSA PRIVATE KEY" => RsaKeyPair::from_der(der),
-            "EC PRIVATE KEY" => return unfit("an EC key"),
-            "OPENSSH PRIVATE KEY" => return unfit("a private key of OpenSSH"),
-            _ => return unfit("a private key of an unknown format"),
+        let (kind, der) = certificates::private_key(pem, &parts).map_err(CredentialError::Unfit)?;
+        let key = match kind {
+            KeyKind::Pkcs8 => RsaKeyPair::from_pkcs8(der),
+            KeyKind::Pkcs1 => RsaKeyPair::from_der(der),
+            KeyKind::Ec => return unfit("an EC key"),
         };
         let key = key.or_else(|rejected| match rejected.to_string().as_str() {
             WRONG_ALGORITHM => unfit("a key of another algorithm than RSA, such as an EC key"),
             TOO_SMALL => unfit("an RSA key of less than 2048 bits"),
             words => unfit(format!("a private key that cannot be used ({words})")),
         })?;
-        let chain: Option<Vec<_>> =
-            parts.iter().filter(|part| part.is_certificate()).map(|part| part.der.as_ref()).collect();
-        let Some(chain) = chain else { return unfit("a certificate that is cut off or not base64") };
-        if chain.is_empty() {
-            return unfit("a private key without its certificate");
-        }
-        for der in chain {
+        for der in certificates::chain(&parts).map_err(CredentialError::Unfit)? {
             let Ok(certificate) = Certificate::from_der(der) else {
                 return unfit("a certificate that cannot be read");
             };
@@ -108,7 +87,7 @@ impl KeyPair {
                 return Ok(KeyPair { key, thumbprint: Sha256::digest(der).into(), validity });
             }
         }
-        unfit("a private key and a certificate that do not belong together")
+        unfit(certificates::STRANGERS)
     }
 
     /// Identifies an assertion by everything in it but the time, which differs each time. Equal key pairs have equal

@@ -87,6 +87,57 @@ fn decoded(body: &str) -> Option<Zeroizing<Vec<u8>>> {
     BASE64.decode(digits.as_bytes()).ok().filter(|der| !der.is_empty()).map(Zeroizing::new)
 }
 
+/// The format of a private key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyKind {
+    /// PKCS#8, for keys of any algorithm.
+    Pkcs8,
+    /// PKCS#1, for RSA keys.
+    Pkcs1,
+    /// SEC 1, for EC keys.
+    Ec,
+}
+
+/// A private key and certificates that belong to others.
+pub(super) const STRANGERS: &str = "a private key and a certificate that do not belong together";
+
+/// Returns the private key of PEM with these parts, or what was found in place of it.
+pub(super) fn private_key<'a>(pem: &str, parts: &'a [PemPart]) -> Result<(KeyKind, &'a [u8]), String> {
+    if pem.contains("-----BEGIN ENCRYPTED") || pem.contains("4,ENCRYPTED") {
+        return Err("a private key that is encrypted".to_owned());
+    }
+    let Some(private) = parts.iter().find(|part| part.is_key()) else {
+        return Err(match look(pem.as_bytes()) {
+            Some(Look::Pkcs7 | Look::Pkcs7Base64) => "PKCS#7, which holds no private key".to_owned(),
+            Some(Look::Nothing) | None if parts.is_empty() => "no PEM".to_owned(),
+            Some(look) if parts.is_empty() || [Look::Request, Look::PublicKey, Look::Revoked].contains(&look) => {
+                look.name().to_owned()
+            }
+            _ => "no private key among its parts".to_owned(),
+        });
+    };
+    let Some(der) = &private.der else { return Err("a private key that is cut off or not base64".to_owned()) };
+    let kind = match private.label.as_str() {
+        "PRIVATE KEY" => KeyKind::Pkcs8,
+        "RSA PRIVATE KEY" => KeyKind::Pkcs1,
+        "EC PRIVATE KEY" => KeyKind::Ec,
+        "OPENSSH PRIVATE KEY" => return Err("a private key of OpenSSH".to_owned()),
+        _ => return Err("a private key of an unknown format".to_owned()),
+    };
+    Ok((kind, der))
+}
+
+/// Returns the certificates beside a private key, at least one, or what was found in place of them.
+pub(super) fn chain(parts: &[PemPart]) -> Result<Vec<&[u8]>, String> {
+    let parts = parts.iter().filter(|part| part.is_certificate());
+    let chain: Option<Vec<&[u8]>> = parts.map(|part| part.der.as_ref().map(|der| der.as_slice())).collect();
+    match chain {
+        None => Err("a certificate that is cut off or not base64".to_owned()),
+        Some(chain) if chain.is_empty() => Err("a private key without its certificate".to_owned()),
+        Some(chain) => Ok(chain),
+    }
+}
+
 /// Trusted certificates, and the oddities of their file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Authorities {
@@ -120,7 +171,8 @@ impl Authorities {
 }
 
 impl Root {
-    fn oddity(&self, now: u64) -> Option<String> {
+    /// Returns what is odd about the certificate's validity at this time, in Unix milliseconds.
+    pub fn oddity(&self, now: u64) -> Option<String> {
         let Validity { from, until } = self.validity;
         let subject = &self.subject;
         if until <= now {
@@ -131,7 +183,7 @@ impl Root {
         }
         (from > now).then(|| {
             let from = expiry::date(from);
-            format!("the certificate of {subject} is not valid before {from}: check the clock, or use the CA that is valid now")
+            format!("the certificate of {subject} is not valid before {from}: check the clock, or use the one that is valid now")
         })
     }
 }
@@ -208,7 +260,7 @@ fn ordinal(number: usize) -> String {
 }
 
 /// Reads a certificate in DER, or says why it cannot be trusted; `None` where the bytes are not a certificate.
-fn root(der: &[u8]) -> Option<Result<Root, String>> {
+pub(super) fn root(der: &[u8]) -> Option<Result<Root, String>> {
     let certificate = Certificate::from_der(der).ok()?;
     let certificate = certificate.tbs_certificate();
     let subject = text::plain(text::cut(&certificate.subject().to_string(), WORDS_BYTES));

@@ -2,6 +2,7 @@
 
 pub mod assertion;
 pub mod certificates;
+pub mod client_certificate;
 pub mod expiry;
 pub mod redact;
 pub mod sealed;

@@ -11,11 +11,12 @@ use futures_util::StreamExt;
 use http::HeaderValue;
 use http::header::InvalidHeaderValue;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use rustls::client::Resumption;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::client::{Resumption, WantsClientCert};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 
 use crate::cause::Cause;
 use crate::credentials::certificates::{self, Authorities, UnusableAuthorities};
+use crate::credentials::client_certificate::ClientCertificate;
 use crate::limits::{self, Limits};
 use crate::network::address::{self, Cidr, prohibited};
 use crate::network::encoding::{self, Body};
@@ -35,6 +36,7 @@ const PROXY_LOGIN: &str = "proxy authorization required";
 /// The network settings that all tenants share: trusted authorities, allowed addresses, and the proxy.
 #[derive(Debug, Clone)]
 pub struct Network {
+    roots: Arc<RootCertStore>,
     tls: ClientConfig,
     allowed: Arc<[Cidr]>,
     proxy: Proxy,
@@ -74,6 +76,13 @@ impl Default for Timeouts {
     }
 }
 
+/// Begins a TLS configuration with these trusted roots.
+fn trusting(roots: &Arc<RootCertStore>) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let begun = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(begun.with_root_certificates(Arc::clone(roots)))
+}
+
 impl Network {
     /// Makes a network that trusts the system's roots and those of `ca_pem`, and that dials public addresses and
     /// `allowed` ones.
@@ -90,13 +99,10 @@ impl Network {
         for root in &authorities.roots {
             roots.add(root.der.clone())?;
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let roots = Arc::new(roots);
+        let tls = trusting(&roots)?.with_no_client_auth();
         let (proxy, timeouts) = (Proxy::default(), Timeouts::default());
-        Ok(Network { tls, allowed: allowed.into(), proxy, timeouts, product: HeaderValue::from_static(PRODUCT) })
+        Ok(Network { roots, tls, allowed: allowed.into(), proxy, timeouts, product: HeaderValue::from_static(PRODUCT) })
     }
 
     /// The same network with another product in the header `user-agent` of each request, such as `collector/2.1.0`. By
@@ -118,6 +124,27 @@ impl Network {
     /// The TLS configuration, for clients of the host's own.
     pub fn tls(&self) -> rustls::ClientConfig {
         self.tls.clone()
+    }
+
+    /// The same for a client that also trusts these authorities, and shows this certificate to a server that asks for
+    /// one.
+    pub fn tls_with(
+        &self,
+        authorities: &Authorities,
+        identity: Option<&ClientCertificate>,
+    ) -> Result<rustls::ClientConfig, NetworkError> {
+        if authorities.roots.is_empty() && identity.is_none() {
+            return Ok(self.tls());
+        }
+        let mut roots = RootCertStore::clone(&self.roots);
+        for root in &authorities.roots {
+            roots.add(root.der.clone())?;
+        }
+        let trusting = trusting(&Arc::new(roots))?;
+        Ok(match identity {
+            Some(identity) => trusting.with_client_cert_resolver(identity.resolver()),
+            None => trusting.with_no_client_auth(),
+        })
     }
 
     /// The addresses that may be dialled although they are not public.

@@ -29,7 +29,7 @@ use crate::admitted::AdmittedFeed;
 use crate::admitted::pool::FeedPool;
 use crate::admitted::tenants::Tenants;
 use crate::built_in;
-use crate::config::{self, Config, ConfigPlace, ConfigProblem, NetworkConfig, Pins, SeenFile, StartError};
+use crate::config::{self, CaFile, Config, ConfigPlace, ConfigProblem, NetworkConfig, Pins, SeenFile, StartError};
 use crate::environment::PRODUCT;
 use crate::limits;
 
@@ -212,7 +212,7 @@ impl Admission {
         faults: &Faults,
     ) -> Result<Admission, StartError> {
         let log_bytes = config.collector.log_bytes_a_minute;
-        let Config { network, feeds, mut warnings, problems, strict, .. } = config;
+        let Config { network, feeds, mut warnings, problems, certificates, strict, .. } = config;
         let (ways, host, faults) = (Ways::new(&network)?, host.clone(), faults.clone());
         let instead = match plugin {
             None => None,
@@ -222,7 +222,7 @@ impl Admission {
                 Some((bytes, plugin))
             }
         };
-        warnings.extend(odd_authorities(&network, clock()));
+        warnings.extend(odd_certificates(certificates.iter().chain(&network.ca_file), clock()));
         let network = ways.network.clone();
         let nowhere = Tenants::new(|_| Ok(Arc::new(Nowhere)));
         let around = Arc::new(FeedSurroundings { host, ways, nowhere, log_bytes, clock: Arc::clone(clock), faults });
@@ -361,11 +361,10 @@ impl Ways {
     }
 }
 
-/// Returns warnings about the trusted certificates. `now` is Unix time in milliseconds.
-fn odd_authorities(network: &NetworkConfig, now: u64) -> Vec<ConfigProblem> {
-    let Some(file) = &network.ca_file else { return Vec::new() };
-    let odd = file.authorities.oddities(now).into_iter();
-    odd.map(|message| file.place.problem(message)).collect()
+/// Returns warnings about certificates of the configuration. `now` is Unix time in milliseconds.
+fn odd_certificates<'a>(files: impl Iterator<Item = &'a CaFile>, now: u64) -> Vec<ConfigProblem> {
+    let odd = |file: &'a CaFile| file.authorities.oddities(now).into_iter().map(|message| file.place.problem(message));
+    files.flat_map(odd).collect()
 }
 
 /// The results so far, each with the feed's number in the configuration; those of the whole configuration come first.

@@ -57,6 +57,27 @@ fn what_is_wrong_with_a_sink_names_its_key() {
         ("type = \"http\"\nurl = \"https://h\"\npreset = \"kafka\"", "sink s: preset: found \"kafka\", expected"),
         ("type = \"http\"\nurl = \"https://h\"\nheaders = { \"a b\" = \"c\" }", "sink s: headers.a b: found"),
         ("type = \"http\"\nurl = \"https://h\"\ngzip = 1", "sink s: gzip: found 1, expected true or false"),
+        (
+            "type = \"http\"\nurl = \"https://h\"\nindex = \"main\"",
+            "sink s: index: found without preset = \"splunk-hec\", expected it with this preset alone",
+        ),
+        (
+            "type = \"http\"\nurl = \"https://h\"\npreset = \"splunk-hec\"\nsourcetype = \"a-{x}\"",
+            "sink s: sourcetype: found \"{x}\", expected {tenant} or {feed}",
+        ),
+        (
+            "type = \"http\"\nurl = \"https://h\"\npreset = \"splunk-hec\"\nsource_type = \"a\"",
+            "sink s: source_type: unknown key; the nearest is `sourcetype`",
+        ),
+        (
+            "type = \"http\"\nurl = \"https://h\"\nca_file = \"none.pem\"",
+            "sink s: ca_file: cannot read none.pem: No such",
+        ),
+        (
+            "type = \"http\"\nurl = \"https://h\"\nclient_certificate = \"own.pem\"",
+            "sink s: client_certificate: found the value itself, expected { env = \"…\" } or { file = \"…\" }",
+        ),
+        ("type = \"file\"\npath = \"a\"\nca_file = \"b\"", "sink s: ca_file: unknown key"),
     ] {
         let problems =
             read(&format!("[[sink]]\nid = \"s\"\n{lines}\n{}", feed("a", "sinks = [\"s\"]")), None).unwrap_err();
@@ -195,6 +216,40 @@ fn no_two_files_of_an_accepted_configuration_get_one_name() {
         }
     }
     assert!(accepted > 100, "{accepted}");
+}
+
+#[test]
+fn certificates_of_a_sink_are_read_when_the_configuration_is() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "collector");
+    let certificate = params.self_signed(&key).unwrap().pem();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (whole, half) =
+        (file("whole.pem", &(certificate.clone() + &key.serialize_pem())), file("half.pem", &certificate));
+    let lines =
+        |url: &str, pem: &str| format!("url = {url:?}\nca_file = {half:?}\nclient_certificate = {{ file = {pem:?} }}");
+    let config = posting("", &lines("https://h.example/e", &whole));
+    assert_eq!(config.problems, []);
+    let crate::sink::SinkKind::Http(sink) = &config.sinks[0].kind else { panic!("no sink over http") };
+    assert_eq!(sink.authorities.roots.len(), 1);
+    assert!(format!("{:?}", sink.identity).contains("collector"));
+    let keys: Vec<_> = config.certificates.iter().map(|file| file.place.key.as_deref().unwrap()).collect();
+    assert_eq!(keys, ["sink s: ca_file", "sink s: client_certificate"]);
+    let told = |lines: &str| posting("", lines).problems.iter().map(ConfigProblem::to_string).collect::<Vec<_>>();
+    let broken = told(&lines("https://h.example/e", &half));
+    let expected = format!(
+        "sink s: client_certificate: found no private key among its parts in {half}, expected PEM of a private key, \
+         without a passphrase, and its certificate"
+    );
+    assert!(broken.len() == 1 && broken[0].ends_with(&expected), "{broken:?}");
+    let open = told(&lines("http://h.example/e", &whole));
+    assert!(open.len() == 2 && open[0].contains("ca_file: found beside a `url` over http"), "{open:?}");
 }
 
 /// Makes a sink with these lines, to which all feeds go.

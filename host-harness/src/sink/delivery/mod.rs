@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use source_host::clock::Clock;
-use source_host::network::proxy::Proxy;
+use source_host::network::client::Network;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::limits;
@@ -37,7 +37,7 @@ struct SharedDeliveries {
     disk: Arc<dyn Disk>,
     stdout: Stdout,
     /// TLS settings and proxy of HTTP sinks.
-    network: Mutex<(rustls::ClientConfig, Proxy)>,
+    network: Mutex<Network>,
     metrics: Arc<Metrics>,
     clock: Clock,
     shares: DiskShares,
@@ -134,10 +134,8 @@ pub struct Surroundings {
     pub disk: Arc<dyn Disk>,
     /// The output of the sink `stdout`.
     pub stdout: Stdout,
-    /// TLS settings of HTTP sinks.
-    pub tls: rustls::ClientConfig,
-    /// The proxy of HTTP sinks.
-    pub proxy: Proxy,
+    /// TLS settings and the proxy of HTTP sinks.
+    pub network: Network,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// The clock.
@@ -147,16 +145,16 @@ pub struct Surroundings {
 impl Deliveries {
     /// Makes deliveries without sinks.
     pub fn new(surroundings: Surroundings) -> Deliveries {
-        let Surroundings { store, disk, stdout, tls, proxy, metrics, clock } = surroundings;
+        let Surroundings { store, disk, stdout, network, metrics, clock } = surroundings;
         let (inner, moved, replaced) = (Mutex::default(), Notify::new(), Notify::new());
-        let (network, shares) = (Mutex::new((tls, proxy)), DiskShares::default());
+        let (network, shares) = (Mutex::new(network), DiskShares::default());
         let shared = SharedDeliveries { store, disk, stdout, network, metrics, clock, shares, inner, moved, replaced };
         Deliveries { shared: Arc::new(shared) }
     }
 
     /// Changes the TLS settings and the proxy of HTTP sinks that are opened from now on.
-    pub fn trust(&self, tls: rustls::ClientConfig, proxy: Proxy) {
-        *self.shared.network.lock() = (tls, proxy);
+    pub fn trust(&self, network: &Network) {
+        *self.shared.network.lock() = network.clone();
         self.shared.inner.lock().sinks.retain(|_, sink| !matches!(sink.config.kind, SinkKind::Http(_)));
     }
 

@@ -19,7 +19,9 @@ use crate::limits;
 use crate::sink::file::{FileWriter, LineFile, Rotation};
 use crate::sink::http::{self, HttpWriter};
 use crate::sink::shares::SeenDisk;
-use crate::sink::{DeliveryError, FileConfig, Lines, SinkConfig, SinkError, SinkKind, SinkTrouble, Stall, Writer};
+use crate::sink::{
+    DeliveryError, FileConfig, HttpConfig, Lines, SinkConfig, SinkError, SinkKind, SinkTrouble, Stall, Writer,
+};
 use crate::store::{Partition, Queued, StoreError, Waiting};
 
 /// The result of one step of a delivery.
@@ -63,14 +65,16 @@ struct Size {
 }
 
 impl SharedDeliveries {
-    fn client(&self, sink: &str) -> Result<http::Client, SinkError> {
-        let (tls, proxy) = self.network.lock().clone();
-        http::client(tls, &proxy).map_err(|error| SinkError::Client { sink: sink.to_owned(), error })
+    fn client(&self, sink: &str, config: &HttpConfig) -> Result<http::Client, SinkError> {
+        let network = self.network.lock().clone();
+        let tls = network.tls_with(&config.authorities, config.identity.as_ref());
+        let tls = tls.map_err(|error| SinkError::Tls { sink: sink.to_owned(), error })?;
+        http::client(tls, &network.proxy()).map_err(|error| SinkError::Client { sink: sink.to_owned(), error })
     }
 
     pub(super) fn opened(&self, config: &SinkConfig) -> Result<OpenSink, SinkError> {
         let client = match &config.kind {
-            SinkKind::Http(_) => Some(self.client(&config.id)?),
+            SinkKind::Http(http) => Some(self.client(&config.id, http)?),
             _ => None,
         };
         let disk = Arc::clone(&self.disk);
@@ -398,7 +402,7 @@ impl SharedDeliveries {
                 let apart = partition.tenant.is_some() || partition.feed.is_some();
                 let client = match sink.client.as_ref().filter(|_| !apart) {
                     Some(client) => client.clone(),
-                    None => self.client(&sink.config.id)?,
+                    None => self.client(&sink.config.id, config)?,
                 };
                 Box::new(HttpWriter::new((client, Arc::clone(&self.clock)), config, partition, tenant)?)
             }

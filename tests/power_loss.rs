@@ -80,7 +80,8 @@ fn live(store: &StoreHandle, disk: &Mounted, next: &mut usize) -> bool {
     runtime.block_on(async {
         let life = async {
             let (deliveries, _) = deliveries(store, Arc::new(disk.clone()), Arc::new(Mutex::new(io::sink())));
-            let file = FileConfig { path: Template::new(PATH).unwrap(), rotate_bytes: 1_200, keep_files: None };
+            let path = Template::new(PATH).unwrap();
+            let file = FileConfig { path, rotate_bytes: 1_200, rotate_every: None, keep_files: None };
             let lake = SinkConfig {
                 id: "lake".to_owned(),
                 kind: SinkKind::File(file),

@@ -466,6 +466,29 @@ async fn each_tenant_has_its_file_and_rotation_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_file_of_an_earlier_day_is_put_aside_before_the_next_event() {
+    let mut lake = file("all.ndjson", 1 << 20);
+    let SinkKind::File(config) = &mut lake.kind else { unreachable!() };
+    config.rotate_every = Some(Duration::from_secs(86_400));
+    let collector = Collector::new(&[lake]);
+    // The collector's clock stands still; the file is as old as the test makes it.
+    let written_before = |age: u64| {
+        let path = collector.folder.path().join("all.ndjson");
+        let time = Duration::from_millis(noon()()) - Duration::from_secs(age);
+        let file = fs::File::options().append(true).open(path).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + time).unwrap();
+    };
+    for (poll, age) in [(0, 60), (1, 86_400), (2, 0)] {
+        collector.poll(&["lake"], &bodies("one", poll * 3..poll * 3 + 3)).await;
+        collector.delivered().await;
+        written_before(age);
+    }
+    let (files, lines) = lines_of(collector.folder.path(), "all.ndjson");
+    assert_eq!((files, lines), (2, bodies("one", 0..9)));
+    assert_eq!(collector.read("all.ndjson").lines().count(), 3);
+}
+
+#[tokio::test]
 async fn a_tenant_named_like_a_rotated_file_of_another_keeps_its_file() {
     let tenants = ["acme", "acme.1", "acme.2", "acme.1.1"];
     let mut lake = file("{tenant}", 1_000);
@@ -604,7 +627,7 @@ async fn a_file_that_cannot_be_written_is_told_and_tried_again() {
     let SinkKind::File(config) = collector.placed(file("folder/all.ndjson", 1)).kind else { unreachable!() };
     let path = config.path.filled("", "");
     let line = host_harness::sink::file::LineFile::new(Arc::new(RealDisk), path.clone().into(), None);
-    let why = host_harness::sink::file::FileWriter::new(line).take(&[]).await.unwrap_err().to_string();
+    let why = host_harness::sink::file::FileWriter::new(line, noon()).take(&[]).await.unwrap_err().to_string();
     assert!(why.starts_with(&format!("cannot write {path}: ")), "{why}");
     collector.poll(&["lake"], &bodies("one", 0..3)).await;
     fs::remove_file(&folder).unwrap();

@@ -108,6 +108,9 @@ pub const DELIVERIES: usize = 16;
 /// Size in bytes at which a file of events is rotated.
 pub const ROTATE_BYTES: u64 = 256 << 20;
 
+/// The shortest period of a file of events; a shorter one would make a file for nearly each poll.
+pub const LEAST_ROTATION: Duration = Duration::from_secs(60);
+
 /// Memory in KiB for the store's page cache: a commit changes some dozen pages of 4 KiB.
 pub const STORE_CACHE_KIB: i64 = 1 << 10;
 

@@ -226,7 +226,10 @@ pub fn template(text: &str) -> Template {
 }
 
 pub fn file(path: &str, rotate_bytes: u64) -> SinkConfig {
-    sink("lake", SinkKind::File(FileConfig { path: template(path), rotate_bytes, keep_files: None }))
+    sink(
+        "lake",
+        SinkKind::File(FileConfig { path: template(path), rotate_bytes, rotate_every: None, keep_files: None }),
+    )
 }
 
 pub fn http(id: &str, url: &str) -> SinkConfig {

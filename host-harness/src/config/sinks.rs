@@ -1,6 +1,7 @@
 //! The tables `[[sink]]`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use source_host::credentials::certificates::Authorities;
 use source_host::credentials::client_certificate::ClientCertificate;
@@ -10,12 +11,14 @@ use source_host::text;
 
 use super::reader::{ConfigReader, Node, Table};
 use super::reference::{secret, token};
-use super::{CaFile, Config, ConfigPlace, Environment, FileLine, NetworkConfig, SeenFile, network, suggestion};
+use super::{
+    CaFile, Config, ConfigPlace, Environment, FileLine, NetworkConfig, SeenFile, duration, network, suggestion,
+};
 use crate::limits;
 use crate::sink::{FileConfig, HttpConfig, Preset, SinkConfig, SinkKind, Template};
 
 pub const COMMON: &[&str] = &["id", "type", "max_outbox_bytes", "dead_letters"];
-pub const FILE: &[&str] = &["path", "rotate_bytes", "keep_files"];
+pub const FILE: &[&str] = &["path", "rotate_bytes", "rotate_every", "keep_files"];
 pub const HTTP: &[&str] =
     &["url", "preset", "token", "headers", "gzip", "index", "sourcetype", "source", "ca_file", "client_certificate"];
 
@@ -162,12 +165,29 @@ fn file(reader: &mut ConfigReader, table: &Table<'_>) -> Option<FileConfig> {
     let text = reader.text(&node, "the path of a file")?;
     let path = template(reader, &node, &text)?;
     let rotate = table.child("rotate_bytes").and_then(|node| reader.count(&node, "bytes"));
+    let rotate_every = table.child("rotate_every").and_then(|node| rotate_every(reader, &node));
     let keep_files = table.child("keep_files").and_then(|node| reader.count(&node, "files"));
     Some(FileConfig {
         path: path.under(&table.source.beside("")),
         rotate_bytes: rotate.unwrap_or(limits::ROTATE_BYTES),
+        rotate_every,
         keep_files,
     })
+}
+
+/// Reads the period of a file of events.
+fn rotate_every(reader: &mut ConfigReader, node: &Node<'_>) -> Option<Duration> {
+    let range = limits::LEAST_ROTATION..=limits::LONGEST_INTERVAL;
+    let bounded = |text: &str| duration(text).filter(|every| range.contains(every));
+    let text = node.as_text().unwrap_or_else(|| node.shown());
+    let every = node.as_text().and_then(|text| bounded(&text));
+    if every.is_none() {
+        let meant = suggestion::duration(&text).filter(|meant| bounded(meant).is_some());
+        let meant = meant.map(|meant| format!("; write {meant:?}")).unwrap_or_default();
+        let expected = "expected a duration from \"1m\" to \"31d\", such as \"1d\"";
+        reader.problem(node, format!("found {}, {expected}{meant}", node.shown()));
+    }
+    every
 }
 
 fn http(

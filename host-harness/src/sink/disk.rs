@@ -4,6 +4,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use source_host::limits::milliseconds;
 
 use crate::files::{self, folder};
 use crate::store::space::Room;
@@ -27,6 +30,8 @@ pub trait Disk: Send + Sync {
 pub trait OpenFile: Send {
     /// The size in bytes.
     fn size(&self) -> io::Result<u64>;
+    /// When the content last changed, in Unix milliseconds.
+    fn modified(&self) -> io::Result<u64>;
     /// Reads bytes from an offset on, up to `most` of them.
     fn read(&mut self, offset: u64, most: usize) -> io::Result<Vec<u8>>;
     /// Cuts the file to a size.
@@ -128,6 +133,11 @@ impl Disk for RealDisk {
 impl OpenFile for RealFile {
     fn size(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn modified(&self) -> io::Result<u64> {
+        let modified = self.0.metadata()?.modified()?;
+        Ok(milliseconds(modified.duration_since(UNIX_EPOCH).unwrap_or_default()))
     }
 
     fn read(&mut self, offset: u64, most: usize) -> io::Result<Vec<u8>> {

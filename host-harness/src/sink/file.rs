@@ -1,5 +1,5 @@
 //! Appends lines to a file. Lines are synced before they count as delivered, an incomplete line is cut when the file is
-//! opened, and a large file is rotated.
+//! opened, and a large or old file is rotated.
 //!
 //! The rotation is our own code: libraries neither sync a line before it counts as delivered nor cut an incomplete
 //! line, and they take files of other programs for their own.
@@ -7,8 +7,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use source_host::clock::Clock;
 use source_host::failpoint;
+use source_host::limits::milliseconds;
 
 use super::disk::{Disk, OpenFile};
 use super::{DeliveryFuture, SinkClosed, SinkTrouble, Stall, Writer, bodies, lines};
@@ -29,6 +32,8 @@ pub struct LineFile {
 pub struct Rotation {
     /// Size in bytes at which the file is rotated.
     pub bytes: u64,
+    /// The periods, counted from 1970 in UTC: a file that was last written in an earlier one is rotated.
+    pub every: Option<Duration>,
     /// Number of rotated files that are kept; without it, all are kept.
     pub keep_files: Option<u64>,
     /// The names of rotated files.
@@ -41,26 +46,29 @@ impl LineFile {
         LineFile { disk, path, rotation, open: None }
     }
 
-    /// Appends whole lines and syncs them. After an error, the file is opened again, and some of the lines may already
-    /// be in it.
-    pub fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        let appended = self.try_append(lines);
+    /// Appends whole lines and syncs them; `now` is Unix time in milliseconds. After an error, the file is opened again,
+    /// and some of the lines may already be in it.
+    pub fn append(&mut self, lines: &[u8], now: u64) -> io::Result<()> {
+        let appended = self.try_append(lines, now);
         if appended.is_err() {
             self.open = None;
         }
         appended
     }
 
-    fn try_append(&mut self, lines: &[u8]) -> io::Result<()> {
-        let mut file = match self.open.take().filter(|file| file.is_at(&self.path)) {
-            Some(file) => file,
+    fn try_append(&mut self, lines: &[u8], now: u64) -> io::Result<()> {
+        let (mut file, modified) = match self.open.take().filter(|file| file.is_at(&self.path)) {
+            Some(file) => {
+                let modified = file.modified()?;
+                (file, modified)
+            }
             None => opened(&*self.disk, &self.path)?,
         };
         let size = file.size()?;
-        if let Some(rotation) = self.rotation.filter(|rotation| size >= rotation.bytes) {
+        if let Some(rotation) = self.rotation.filter(|rotation| rotation.is_due(size, modified, now)) {
             drop(file);
             self.put_aside(rotation)?;
-            file = opened(&*self.disk, &self.path)?;
+            (file, _) = opened(&*self.disk, &self.path)?;
         }
         failpoint::pass("file-append");
         let before = file.size()?;
@@ -99,14 +107,22 @@ impl LineFile {
     /// Returns the bytes by which the file and its rotated files may still grow until each rotation removes as much as
     /// was written; `None` if all rotated files are kept.
     pub fn growth(&self) -> io::Result<Option<u64>> {
-        let Some(Rotation { bytes, keep_files: Some(keep), aside }) = self.rotation else { return Ok(None) };
-        let missing = keep.saturating_sub(self.aside(aside)?.len() as u64);
+        let Some(Rotation { bytes, every, keep_files: Some(keep), aside }) = self.rotation else { return Ok(None) };
+        let put_aside = self.aside(aside)?;
+        let mut growth = keep.saturating_sub(put_aside.len() as u64).saturating_mul(bytes);
+        if every.is_some() {
+            // A file that was put aside for its age may be followed by a larger one.
+            let kept = usize::try_from(keep).unwrap_or(usize::MAX);
+            for (_, path) in put_aside.iter().rev().take(kept) {
+                growth = growth.saturating_add(bytes.saturating_sub(self.disk.open(path)?.size()?));
+            }
+        }
         let files = self.disk.list(folder(&self.path))?;
         let live = match files.iter().any(|path| path.file_name() == self.path.file_name()) {
             true => self.disk.open(&self.path)?.size()?,
             false => 0,
         };
-        Ok(Some(missing.saturating_mul(bytes).saturating_add(bytes.saturating_sub(live))))
+        Ok(Some(growth.saturating_add(bytes.saturating_sub(live))))
     }
 
     /// Lists the rotated files, the oldest first.
@@ -120,6 +136,15 @@ impl LineFile {
             .collect();
         aside.sort();
         Ok(aside)
+    }
+}
+
+impl Rotation {
+    /// Says whether a file of this size, last written at `modified`, is rotated before the next line.
+    fn is_due(self, size: u64, modified: u64, now: u64) -> bool {
+        // After the clock was set back, the file stays.
+        let is_old = |every| now / milliseconds(every) > modified / milliseconds(every);
+        size >= self.bytes || size > 0 && self.every.is_some_and(is_old)
     }
 }
 
@@ -157,9 +182,11 @@ impl Aside {
 
 /// Opens a file and mends its end. An incomplete event is the rest of a write that a crash interrupted and that was
 /// never acknowledged; it is cut. Any other text without a line end comes from another program, and gets a line end.
-fn opened(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn OpenFile>> {
+/// Also returns when the file was last written before, in Unix milliseconds.
+fn opened(disk: &dyn Disk, path: &Path) -> io::Result<(Box<dyn OpenFile>, u64)> {
     failpoint::pass("file-open");
     let mut file = disk.open(path)?;
+    let modified = file.modified()?;
     let size = file.size()?;
     let mut end = size;
     while end > 0 {
@@ -172,7 +199,7 @@ fn opened(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn OpenFile>> {
         end = begin;
     }
     if end == size {
-        return Ok(file);
+        return Ok((file, modified));
     }
     let rest = file.read(end, usize::try_from(size - end).unwrap_or(usize::MAX).min(limits::HALF_EVENT_BYTES + 1))?;
     // Zeros in place of data that was never written are as lost as an incomplete event.
@@ -199,18 +226,19 @@ fn opened(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn OpenFile>> {
         file.append(b"\n")?;
     }
     file.sync()?;
-    Ok(file)
+    Ok((file, modified))
 }
 
 /// The writer of a partition to a file.
 pub struct FileWriter {
     file: Option<LineFile>,
+    clock: Clock,
 }
 
 impl FileWriter {
     /// Makes a writer to this file.
-    pub fn new(file: LineFile) -> FileWriter {
-        FileWriter { file: Some(file) }
+    pub fn new(file: LineFile, clock: Clock) -> FileWriter {
+        FileWriter { file: Some(file), clock }
     }
 }
 
@@ -220,10 +248,10 @@ impl Writer for FileWriter {
             let Some(mut file) = self.file.take() else {
                 return Err(Stall::Closed(SinkClosed::WriterLost).into());
             };
-            let lines = lines(bodies(batch));
+            let (lines, now) = (lines(bodies(batch)), (self.clock)());
             // Syncing blocks for milliseconds.
             let written = tokio::task::spawn_blocking(move || {
-                let result = file.append(&lines);
+                let result = file.append(&lines, now);
                 (file, result)
             });
             let (file, result) = written.await.map_err(Stall::from)?;
@@ -237,11 +265,13 @@ impl Writer for FileWriter {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::disk::RealDisk;
     use super::*;
 
     fn file(folder: &Path, bytes: u64, keep_files: Option<u64>) -> LineFile {
-        rotating(folder, Rotation { bytes, keep_files, aside: Aside::Numbered })
+        rotating(folder, Rotation { bytes, every: None, keep_files, aside: Aside::Numbered })
     }
 
     fn rotating(folder: &Path, rotation: Rotation) -> LineFile {
@@ -272,7 +302,7 @@ mod tests {
             let path = folder.path().join("a");
             std::fs::create_dir_all(&path).unwrap();
             std::fs::write(path.join("b.ndjson"), &found).unwrap();
-            file(folder.path(), 1 << 30, None).append(b"{1}\n").unwrap();
+            file(folder.path(), 1 << 30, None).append(b"{1}\n", 0).unwrap();
             assert_eq!(read(folder.path(), "b.ndjson"), format!("{left}{{1}}\n"));
         }
     }
@@ -281,11 +311,11 @@ mod tests {
     fn a_file_that_somebody_moved_or_removed_is_made_anew() {
         let folder = tempfile::tempdir().unwrap();
         let mut file = file(folder.path(), 1 << 30, None);
-        file.append(b"first\n").unwrap();
+        file.append(b"first\n", 0).unwrap();
         std::fs::rename(folder.path().join("a/b.ndjson"), folder.path().join("a/moved")).unwrap();
-        file.append(b"second\n").unwrap();
+        file.append(b"second\n", 0).unwrap();
         std::fs::remove_file(folder.path().join("a/b.ndjson")).unwrap();
-        file.append(b"third\n").unwrap();
+        file.append(b"third\n", 0).unwrap();
         assert_eq!((&*read(folder.path(), "moved"), &*read(folder.path(), "b.ndjson")), ("first\n", "third\n"));
     }
 
@@ -294,12 +324,71 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut file = file(folder.path(), 8, Some(2));
         for number in 0..5 {
-            file.append(format!("line {number}\nmore\n").as_bytes()).unwrap();
+            file.append(format!("line {number}\nmore\n").as_bytes(), 0).unwrap();
         }
         assert_eq!(read(folder.path(), "b.ndjson"), "line 4\nmore\n");
         assert_eq!(read(folder.path(), "b.ndjson.4"), "line 3\nmore\n");
         assert_eq!(read(folder.path(), "b.ndjson.3"), "line 2\nmore\n");
         assert!(!folder.path().join("a/b.ndjson.2").exists());
+    }
+
+    const DAY: u64 = 86_400_000;
+
+    /// Appends a line at a time by a writer of its own, as after a restart.
+    fn append_at(folder: &Path, time: u64, line: &str, keep_files: Option<u64>) {
+        let every = Some(Duration::from_millis(DAY));
+        let mut file = rotating(folder, Rotation { bytes: 1 << 30, every, keep_files, aside: Aside::Numbered });
+        file.append(line.as_bytes(), time).unwrap();
+        file.append(b"more\n", time).unwrap();
+        let written = std::fs::File::options().append(true).open(folder.join("a/b.ndjson")).unwrap();
+        written.set_modified(std::time::UNIX_EPOCH + Duration::from_millis(time)).unwrap();
+    }
+
+    #[test]
+    fn a_file_of_an_earlier_day_is_put_aside_also_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        for (time, line) in [
+            (10 * DAY + 5, "one\n"),
+            (11 * DAY - 1, "the same day\n"),
+            (11 * DAY, "two\n"),
+            // The clock was set back.
+            (11 * DAY - 7, "earlier\n"),
+            (11 * DAY + 7, "two again\n"),
+            (15 * DAY, "three\n"),
+            (16 * DAY, "four\n"),
+        ] {
+            append_at(folder.path(), time, line, Some(2));
+        }
+        assert!(!folder.path().join("a/b.ndjson.1").exists(), "two are kept");
+        assert!(!folder.path().join("a/b.ndjson.2").exists(), "two are kept");
+        assert_eq!(read(folder.path(), "b.ndjson.3"), "two again\nmore\n");
+        assert_eq!(read(folder.path(), "b.ndjson.4"), "three\nmore\n");
+        assert_eq!(read(folder.path(), "b.ndjson"), "four\nmore\n");
+    }
+
+    #[test]
+    fn half_an_event_of_an_earlier_day_is_cut_before_its_file_is_put_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("a")).unwrap();
+        std::fs::write(folder.path().join("a/b.ndjson"), "{}\n{\"ha").unwrap();
+        let written = std::fs::File::options().append(true).open(folder.path().join("a/b.ndjson")).unwrap();
+        written.set_modified(std::time::UNIX_EPOCH + Duration::from_millis(10 * DAY)).unwrap();
+        append_at(folder.path(), 11 * DAY, "{\"next\":1}\n", None);
+        assert_eq!(read(folder.path(), "b.ndjson.1"), "{}\n");
+        assert_eq!(read(folder.path(), "b.ndjson"), "{\"next\":1}\nmore\n");
+    }
+
+    #[test]
+    fn a_file_that_was_put_aside_for_its_age_leaves_room_to_larger_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let every = Some(Duration::from_millis(DAY));
+        let mut file =
+            rotating(folder.path(), Rotation { bytes: 10, every, keep_files: Some(2), aside: Aside::Numbered });
+        std::fs::create_dir(folder.path().join("a")).unwrap();
+        std::fs::write(folder.path().join("a/b.ndjson.1"), "1234\n").unwrap();
+        assert_eq!(file.growth().unwrap(), Some(10 + 5 + 10));
+        file.append(b"123456789\n", 0).unwrap();
+        assert_eq!(file.growth().unwrap(), Some(10 + 5));
     }
 
     #[test]
@@ -309,7 +398,7 @@ mod tests {
         let mut file = file(folder.path(), 10, Some(2));
         let mut growths = vec![file.growth().unwrap().unwrap()];
         for _ in 0..8 {
-            file.append(b"12345\n").unwrap();
+            file.append(b"12345\n", 0).unwrap();
             growths.push(file.growth().unwrap().unwrap());
         }
         assert_eq!(growths, [30, 24, 20, 14, 10, 4, 0, 4, 0]);
@@ -327,9 +416,9 @@ mod tests {
             for name in names {
                 std::fs::write(folder.path().join("a").join(name), name).unwrap();
             }
-            let mut file = rotating(folder.path(), Rotation { bytes: 8, keep_files: Some(1), aside });
-            file.append(b"the first\n").unwrap();
-            file.append(b"the second\n").unwrap();
+            let mut file = rotating(folder.path(), Rotation { bytes: 8, every: None, keep_files: Some(1), aside });
+            file.append(b"the first\n", 0).unwrap();
+            file.append(b"the second\n", 0).unwrap();
             assert_eq!(read(folder.path(), new), "the first\n");
             for name in names {
                 assert_eq!(folder.path().join("a").join(name).exists(), name != old, "{name} beside {new}");
@@ -342,8 +431,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(folder.path().join("a/b.ndjson.1/full")).unwrap();
         let mut file = file(folder.path(), 8, Some(1));
-        file.append(b"the first\n").unwrap();
-        file.append(b"the second\n").unwrap();
+        file.append(b"the first\n", 0).unwrap();
+        file.append(b"the second\n", 0).unwrap();
         assert_eq!(read(folder.path(), "b.ndjson.2"), "the first\n");
         assert_eq!(read(folder.path(), "b.ndjson"), "the second\n");
     }

@@ -72,6 +72,8 @@ pub struct FileConfig {
     /// Size in bytes at which a file is renamed to the next number: `findings.ndjson.1` is the oldest. If the path ends
     /// in an id, the file `contoso` becomes `contoso.1~`, because `contoso.1` may be another tenant's.
     pub rotate_bytes: u64,
+    /// The periods, counted from 1970 in UTC: a file of an earlier one is renamed before the next event.
+    pub rotate_every: Option<Duration>,
     /// Number of rotated files that are kept; without it, all are kept.
     pub keep_files: Option<u64>,
 }
@@ -536,7 +538,7 @@ mod tests {
     fn what_goes_to_different_places_goes_different_ways() {
         let sink = |path: &str| {
             let path = Template::new(path).unwrap();
-            let kind = SinkKind::File(FileConfig { path, rotate_bytes: 1, keep_files: None });
+            let kind = SinkKind::File(FileConfig { path, rotate_bytes: 1, rotate_every: None, keep_files: None });
             SinkConfig { kind, ..SinkConfig::stdout(Path::new("c.db")) }.partition("t", "f")
         };
         let partition = |tenant: Option<&str>, feed: Option<&str>| Partition {

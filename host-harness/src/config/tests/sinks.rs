@@ -45,6 +45,14 @@ fn what_is_wrong_with_a_sink_names_its_key() {
         ("type = \"file\"\npath = \"a\"\nurl = \"b\"", "sink s: url: unknown key"),
         ("type = \"file\"\npath = \"a\"\nrotate_bytes = 0", "sink s: rotate_bytes: found 0, expected a number"),
         (
+            "type = \"file\"\npath = \"a\"\nrotate_every = \"1 day\"",
+            "sink s: rotate_every: found \"1 day\", expected a duration from \"1m\" to \"31d\", such as \"1d\"",
+        ),
+        (
+            "type = \"file\"\npath = \"a\"\nrotate_every = \"59s\"",
+            "sink s: rotate_every: found \"59s\", expected a duration from \"1m\" to \"31d\"",
+        ),
+        (
             "type = \"file\"\npath = \"a\"\nmax_outbox_bytes = \"1\"",
             "sink s: max_outbox_bytes: found \"1\", expected a number of bytes from 1; write 1",
         ),

@@ -386,8 +386,8 @@ impl SharedDeliveries {
     }
 
     fn event_file(&self, config: &FileConfig, path: PathBuf) -> LineFile {
-        let (bytes, keep_files) = (config.rotate_bytes, config.keep_files);
-        let rotation = Rotation { bytes, keep_files, aside: config.path.aside() };
+        let FileConfig { path: template, rotate_bytes: bytes, rotate_every: every, keep_files } = config;
+        let rotation = Rotation { bytes: *bytes, every: *every, keep_files: *keep_files, aside: template.aside() };
         LineFile::new(Arc::clone(&self.disk), path, Some(rotation))
     }
 
@@ -395,7 +395,8 @@ impl SharedDeliveries {
         Ok(match &sink.config.kind {
             SinkKind::Stdout => Box::new(Lines::new(Arc::clone(&self.stdout))),
             SinkKind::File(config) => {
-                Box::new(FileWriter::new(self.event_file(config, config.file_of(partition, tenant))))
+                let file = self.event_file(config, config.file_of(partition, tenant));
+                Box::new(FileWriter::new(file, Arc::clone(&self.clock)))
             }
             SinkKind::Http(config) => {
                 // Separated tenants do not share a connection.
@@ -440,7 +441,7 @@ impl SharedDeliveries {
         let (id, path) = (&sink.config.id, sink.config.dead_letters.display());
         let SinkTrouble { code, blame, why } = trouble;
         for event in batch {
-            let (line, file) = (dead_letter(id, event, why), Arc::clone(&sink.dead_letters));
+            let (line, now, file) = (dead_letter(id, event, why), (self.clock)(), Arc::clone(&sink.dead_letters));
             let bytes = line.len() as u64;
             let mut disk = self.seen_disk(sink, &sink.config.dead_letters).await?;
             if let Some(disk) = &mut disk
@@ -453,7 +454,7 @@ impl SharedDeliveries {
             // Syncing blocks for milliseconds.
             let written = tokio::task::spawn_blocking(move || {
                 failpoint::pass("dead-letter-append");
-                let written = file.lock().append(&line);
+                let written = file.lock().append(&line, now);
                 failpoint::pass("dead-letter-synced");
                 written
             });

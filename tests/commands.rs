@@ -167,6 +167,47 @@ fn a_simulated_day_passes_and_its_configuration_asks_for_the_subscriptions_to_co
     assert!(self::said(&output).contains("expected a whole number and a unit"), "{}", self::said(&output));
 }
 
+#[test]
+fn a_service_without_tls_is_polled_as_its_configuration_says() {
+    let mut simulate = command().args(["simulate", "--http"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(simulate.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let (mut configuration, mut variables) = (String::new(), Vec::new());
+    while variables.len() < 4 {
+        let line = lines.next().unwrap();
+        match line.strip_prefix("# export ").and_then(|line| line.split_once('=')) {
+            Some((name, value)) => variables.push((name.to_owned(), value.to_owned())),
+            None => configuration += &(line + "\n"),
+        }
+    }
+    assert!(
+        configuration.contains("allow = [\"http://127.0.0.1:") && !configuration.contains("ca_file"),
+        "{configuration}"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let polled = |configuration: &str| {
+        let file = folder.path().join("azure.toml");
+        fs::write(&file, configuration).unwrap();
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("xdg");
+        let mut poll = command();
+        poll.args(["poll", "-c"]).arg(file).envs(variables.iter().cloned()).env("XDG_CACHE_HOME", cache);
+        poll.output().unwrap()
+    };
+    let output = polled(&configuration);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(String::from_utf8(output.stdout).unwrap().lines().count() > 10);
+    // The operator has to allow the origin, as any other.
+    let unasked = polled(&configuration.replace("allow = [", "# allow = ["));
+    assert!(unasked.status.code() != Some(0) && unasked.stdout.is_empty(), "{}", said(&unasked));
+    simulate.kill().unwrap();
+    simulate.wait().unwrap();
+    let mut simulate = command().args(["simulate", "--http", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let line = BufReader::new(simulate.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+    simulate.kill().unwrap();
+    simulate.wait().unwrap();
+    let about: Value = serde_json::from_str(&line).unwrap();
+    assert!(about["url"].as_str().unwrap().starts_with("http://127.0.0.1:") && about["ca_file"].is_null(), "{about}");
+}
+
 /// The events that the repository says of a recording.
 fn events_of(name: &str) -> usize {
     let document: Value = serde_json::from_str(bundled::named(name).unwrap().expected).unwrap();
@@ -531,6 +572,11 @@ const REFUSALS: &[(&str, &str)] = &[
     ("conformance junk.wasm", "not run: an earlier rule failed"),
     ("simulate --certificate none.pem", "No such file or directory (os error 2)"),
     ("simulate --listen 192.0.2.1:0", "failed to listen on 192.0.2.1:0"),
+    (
+        "simulate --http --listen 0.0.0.0:0",
+        "found the address 0.0.0.0:0, expected one of this machine alone without TLS",
+    ),
+    ("simulate --http --scenario link-http", "found --http with the scenario \"link-http\", expected TLS"),
     ("simulate --list > /dev/full", "failed to write to standard output: No space left on device (os error 28)"),
     ("simulate --scenario nope", "simulate --list"),
     ("man > /dev/full", "No space left on device (os error 28)"),

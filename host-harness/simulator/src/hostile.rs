@@ -264,7 +264,7 @@ impl ScriptedService {
     }
 
     /// Says whether this module serves the connections.
-    pub(super) fn is_raw(&self) -> bool {
+    pub fn is_raw(&self) -> bool {
         !matches!(self.act, Act::Answer)
     }
 }

@@ -1,5 +1,5 @@
 //! The simulated Entra ID and Azure Resource Manager: real sockets, and TLS with its own CA, for the demo, the tests
-//! and any other client.
+//! and any other client. On loopback, clients that cannot add a CA get the same without TLS.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -15,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
@@ -47,6 +48,9 @@ pub enum SimulatorError {
         #[source]
         error: std::io::Error,
     },
+    /// The address is not loopback, where others would read what goes over http.
+    #[error("found the address {0}, expected one of this machine alone without TLS, such as 127.0.0.1:0 or [::1]:0")]
+    Exposed(SocketAddr),
     /// The simulator has no certificate.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -55,7 +59,7 @@ pub enum SimulatorError {
 /// A running service, which stops when the value is dropped.
 pub struct Simulator {
     url: String,
-    ca_pem: String,
+    ca_pem: Option<String>,
     world: Arc<Mutex<World>>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -67,18 +71,44 @@ impl Simulator {
         estate: Estate,
         scenario: Option<&'static str>,
     ) -> Result<Simulator, SimulatorError> {
-        let unheard = |error| SimulatorError::Listen { address: listen, error };
-        let listener = TcpListener::bind(listen).await.map_err(unheard)?;
-        let address = listener.local_addr().map_err(unheard)?;
+        let (listener, address) = listening(listen).await?;
         let authority = Authority::new("host-harness simulate CA")?;
         let ca_pem = authority.pem();
         let tls = authority.server(&["localhost", "127.0.0.1", "::1", &address.ip().to_string()], true)?;
-        let mut world = World::new(estate, scenario);
-        world.url = format!("https://{address}");
-        let (url, world) = (world.url.clone(), Arc::new(Mutex::new(world)));
-        let doors = Arc::new(Doors { tls: TlsAcceptor::from(Arc::new(tls)), authority });
-        let task = tokio::spawn(accept(listener, doors, Arc::clone(&world)));
-        Ok(Simulator { url, ca_pem, world, task })
+        let doors = Doors { tls: TlsAcceptor::from(Arc::new(tls)), authority };
+        Ok(Simulator::behind(
+            Some(doors),
+            listener,
+            format!("https://{address}"),
+            World::new(estate, scenario),
+            Some(ca_pem),
+        ))
+    }
+
+    /// Starts to listen without TLS, on loopback only.
+    pub async fn without_tls(
+        listen: SocketAddr,
+        estate: Estate,
+        scenario: Option<&'static str>,
+    ) -> Result<Simulator, SimulatorError> {
+        if !listen.ip().is_loopback() {
+            return Err(SimulatorError::Exposed(listen));
+        }
+        let (listener, address) = listening(listen).await?;
+        Ok(Simulator::behind(None, listener, format!("http://{address}"), World::new(estate, scenario), None))
+    }
+
+    fn behind(
+        doors: Option<Doors>,
+        listener: TcpListener,
+        url: String,
+        mut world: World,
+        ca_pem: Option<String>,
+    ) -> Simulator {
+        world.url.clone_from(&url);
+        let world = Arc::new(Mutex::new(world));
+        let task = tokio::spawn(accept(listener, doors.map(Arc::new), Arc::clone(&world)));
+        Simulator { url, ca_pem, world, task }
     }
 
     /// Origin of both services.
@@ -86,9 +116,9 @@ impl Simulator {
         &self.url
     }
 
-    /// PEM of the CA that signed the service's certificate.
+    /// PEM of the CA that signed the service's certificate; empty without TLS.
     pub fn ca_pem(&self) -> &str {
-        &self.ca_pem
+        self.ca_pem.as_deref().unwrap_or_default()
     }
 
     /// Reads or changes the state of the service.
@@ -96,7 +126,7 @@ impl Simulator {
         change(&mut self.world.lock())
     }
 
-    /// The facts that a client needs.
+    /// The facts that a client needs. `ca_file` is null without TLS.
     pub fn about(&self, ca_file: &str) -> Value {
         self.with(|world| {
             let tenants = world.estate.tenants.iter().map(|tenant| {
@@ -108,6 +138,7 @@ impl Simulator {
                 })
             });
             let tenants: Vec<Value> = tenants.collect();
+            let ca_file = self.ca_pem.as_ref().map(|_| ca_file);
             json!({ "url": self.url, "ca_file": ca_file, "audience": world.audience(), "tenants": tenants })
         })
     }
@@ -116,9 +147,8 @@ impl Simulator {
     pub fn configuration(&self, ca_file: &str) -> (String, Vec<(String, String)>) {
         self.with(|world| {
             let url = &world.url;
-            let mut text = format!(
-                "[network]\nca_file = {ca_file:?}\nallow = [{url:?}]\nallow_addresses = [\"127.0.0.0/8\", \"::1\"]\n"
-            );
+            let ca = self.ca_pem.as_ref().map(|_| format!("ca_file = {ca_file:?}\n")).unwrap_or_default();
+            let mut text = format!("[network]\n{ca}allow = [{url:?}]\nallow_addresses = [\"127.0.0.0/8\", \"::1\"]\n");
             let mut variables = Vec::new();
             for tenant in &world.estate.tenants {
                 let name = &tenant.name;
@@ -162,21 +192,30 @@ impl Drop for Simulator {
     }
 }
 
+/// Listens on an address, and returns it with its port.
+async fn listening(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), SimulatorError> {
+    let unheard = |error| SimulatorError::Listen { address: listen, error };
+    let listener = TcpListener::bind(listen).await.map_err(unheard)?;
+    let address = listener.local_addr().map_err(unheard)?;
+    Ok((listener, address))
+}
+
 /// The TLS settings with which connections are accepted.
 struct Doors {
     tls: TlsAcceptor,
     authority: Authority,
 }
 
-async fn accept(listener: TcpListener, doors: Arc<Doors>, world: Arc<Mutex<World>>) {
+async fn accept(listener: TcpListener, doors: Option<Arc<Doors>>, world: Arc<Mutex<World>>) {
     let mut connections = 0;
     loop {
         let Ok((socket, _)) = listener.accept().await else { continue };
         connections += 1;
-        let (doors, world) = (Arc::clone(&doors), Arc::clone(&world));
+        let (doors, world) = (doors.clone(), Arc::clone(&world));
         let scenario = world.lock().scenario;
         // A client that goes away, or an answer that is cut off on purpose, ends this connection only.
         tokio::spawn(async move {
+            let Some(doors) = doors else { return serve_http(socket, world, connections, false).await };
             if let Some(case) = scenario.and_then(hostile::named).filter(|case| case.is_raw()) {
                 let _ =
                     hostile::serve(case, socket, &doors.tls, &doors.authority, |request| world.lock().answer(request))
@@ -185,13 +224,22 @@ async fn accept(listener: TcpListener, doors: Arc<Doors>, world: Arc<Mutex<World
             }
             let Ok(stream) = doors.tls.accept(socket).await else { return };
             let resumed = stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
-            let service = service_fn(move |request| {
-                let world = Arc::clone(&world);
-                async move { Ok::<_, Infallible>(respond(request, &world, connections, resumed).await) }
-            });
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            serve_http(stream, world, connections, resumed).await;
         });
     }
+}
+
+async fn serve_http(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    world: Arc<Mutex<World>>,
+    connection: usize,
+    resumed: bool,
+) {
+    let service = service_fn(move |request| {
+        let world = Arc::clone(&world);
+        async move { Ok::<_, Infallible>(respond(request, &world, connection, resumed).await) }
+    });
+    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
 type ResponseBody = BoxBody<Bytes, std::io::Error>;

@@ -173,6 +173,9 @@ pub enum Command {
         /// The address to listen on.
         #[arg(long, default_value = "127.0.0.1:0")]
         listen: SocketAddr,
+        /// Serves without TLS, on loopback only, for clients that cannot add a CA.
+        #[arg(long)]
+        http: bool,
         /// The scenario to play: the failure that the service simulates.
         #[arg(long, value_name = "NAME")]
         scenario: Option<String>,

@@ -97,6 +97,7 @@ pub async fn command(Arguments { plugin, cache, command, .. }: Arguments) -> any
         Command::Simulate { list: true, json, .. } => simulate::list(json),
         Command::Simulate {
             listen,
+            http,
             scenario,
             tenants,
             subscriptions,
@@ -108,7 +109,7 @@ pub async fn command(Arguments { plugin, cache, command, .. }: Arguments) -> any
         } => {
             let estate = tenants.map_or_else(Estate::default, |tenants| Estate::sized(tenants, subscriptions));
             let trusted = TrustedClients::read(certificate.as_deref(), federated_token.as_deref())?;
-            simulate(listen, scenario.as_deref(), (estate, day), trusted, json).await
+            simulate((listen, http), scenario.as_deref(), (estate, day), trusted, json).await
         }
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { command } => manual::page(command.as_deref()),

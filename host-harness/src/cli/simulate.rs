@@ -10,7 +10,7 @@ use host_harness::config;
 use source_host::text;
 use source_simulator::assertion::Registered;
 use source_simulator::day::{self, Moment};
-use source_simulator::{Simulator, estate::Estate, scenario};
+use source_simulator::{Simulator, SimulatorError, estate::Estate, scenario};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{STDOUT, UsageError};
@@ -35,8 +35,13 @@ impl TrustedClients {
     }
 }
 
+/// Says whether a scenario lies below HTTP, where only connections with TLS are prepared for it.
+fn needs_tls(scenario: &str) -> bool {
+    source_simulator::hostile::named(scenario).is_some_and(|case| case.is_raw()) || scenario == "link-http"
+}
+
 pub async fn simulate(
-    listen: SocketAddr,
+    (listen, without_tls): (SocketAddr, bool),
     scenario_name: Option<&str>,
     (estate, day): (Estate, Option<Duration>),
     trusted: TrustedClients,
@@ -58,7 +63,17 @@ pub async fn simulate(
         },
     };
     let morning = if day.is_some() { day::at(&estate, Moment::Morning) } else { estate.clone() };
-    let simulator = Simulator::start(listen, morning, scenario).await?;
+    let simulator = if without_tls {
+        if let Some(scenario) = scenario.filter(|scenario| needs_tls(scenario)) {
+            bail!(UsageError(format!("found --http with the scenario {scenario:?}, expected TLS with this scenario")));
+        }
+        match Simulator::without_tls(listen, morning, scenario).await {
+            Err(error @ SimulatorError::Exposed(_)) => bail!(UsageError(format!("--http with --listen: {error}"))),
+            started => started?,
+        }
+    } else {
+        Simulator::start(listen, morning, scenario).await?
+    };
     simulator.with(|world| {
         world.more_to_come = day.is_some();
         world.certificates.extend(trusted.certificate);

@@ -8,7 +8,7 @@ use std::process::Command;
 use azure_secure_score::diagnoses::TABLE;
 use host_harness::built_in;
 use host_harness::environment;
-use host_harness::metrics::Metrics;
+use host_harness::metrics::{Metrics, MetricsLevel};
 use host_harness::store::Outboxes;
 use serde_json::Value;
 use similar::TextDiff;
@@ -225,7 +225,7 @@ async fn every_code_that_the_program_knows_is_one_of_the_plugins_and_says_more_t
 #[test]
 fn the_table_of_metrics_is_what_is_served() {
     let mut table = METRICS.to_owned();
-    let text = Metrics::default().text(Outboxes::default());
+    let text = Metrics::default().text(Outboxes::default(), MetricsLevel::Tenant);
     let helps = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     for ((name, help), (same, kind)) in helps.zip(types) {
@@ -240,7 +240,7 @@ fn the_alerts_of_the_table_of_metrics_are_good_rules_on_metrics_that_there_are()
     let expressions: Vec<&str> = METRICS.lines().filter_map(|line| line.split('`').nth(1)).collect();
     let expressions = expressions.iter().filter(|expression| expression.contains('>') || expression.contains('<'));
     let mut rules = "groups:\n- name: collector\n  rules:\n".to_owned();
-    let text = Metrics::default().text(Outboxes::default());
+    let text = Metrics::default().text(Outboxes::default(), MetricsLevel::Tenant);
     for (number, expression) in expressions.clone().enumerate() {
         writeln!(rules, "  - alert: Alert{number}\n    expr: {}", serde_json::to_string(expression).unwrap()).unwrap();
         let words = expression.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
@@ -258,8 +258,12 @@ fn the_alerts_of_the_table_of_metrics_are_good_rules_on_metrics_that_there_are()
 
 const METRICS: &str = "# Metrics
 
-A test generates this page from the answer of `/metrics`. The labels are `tenant`, `feed` and `sink`, and the words of outcomes,
-statuses, settings, codes, reasons and faults. No label grows with the data of a tenant.
+A test generates this page from the answer of `/metrics`. The labels are `tenant` and `sink`, and the words of outcomes, statuses, settings,
+codes, reasons and faults. No label grows with the data of a tenant.
+
+`/metrics` has the counts of each tenant; `/metrics?by=feed` has those of each feed, with the label `feed` beside `tenant`, which are forty
+samples a feed. A tenant's counter is the sum of its feeds. Of its gauges, `collector_scopes` and `collector_state_bytes` are sums, the others
+are those of the feed that needs somebody first: the earliest end, the oldest collection, the largest lateness and memory.
 
 Everything that is configured appears from the start, with 0 for what never happened, and disappears when it is taken out of the
 configuration. Counters begin at 0 with each start of the collector, as `rate` and `increase` expect. Times are Unix seconds, 0 for never.

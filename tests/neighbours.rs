@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use host_harness::overview::Query;
 use host_harness::{environment, limits};
 use source_host::limits::{Limits, milliseconds as whole_milliseconds};
 use tokio::task::JoinSet;
@@ -135,7 +136,7 @@ async fn driven(mut stage: Stage, is_over: impl Fn() -> bool) -> Duration {
         stage.collector.start_due();
         if elapsed >= read + STATUS {
             read = elapsed;
-            let draft = stage.collector.draft(limits::STATUS_ROWS);
+            let draft = stage.collector.draft(&Query::default());
             tokio::task::spawn_blocking(move || draft.cleaned());
         }
         longest = longest.max(turn.elapsed());

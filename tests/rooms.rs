@@ -51,7 +51,7 @@ const HOUSES: &[House] = &[
         floors: &[
             &["admitted", "files", "limits", "terminal"],
             &["built_in", "environment", "recording", "store"],
-            &["metrics"],
+            &["metrics", "overview"],
             &["sink"],
             &["config"],
             &["collector"],

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use host_harness::limits::UNPOLLED_SCOPES;
+use host_harness::overview::{Extent, Query};
 use host_harness::store::sqlite::SqliteStore;
 use host_harness::store::{Polling, ScopeRow, Standing, Store};
 use source_host::contract::{Failure, Scope};
@@ -239,7 +240,7 @@ async fn a_status_shows_as_many_scopes_as_it_may_and_counts_all() {
     let mut stage = scene.start(&configuration("", Mode::ScopesFailing, 30, "interval = \"1h\"")).await;
     stage.run_until(scene.later(2)).await;
     take_steps();
-    let draft = stage.collector.draft(20);
+    let draft = stage.collector.draft(&Query { view: Extent::Rows(20), ..Query::default() });
     assert_eq!(take_steps(), 0, "the loop searches words itself");
     let snapshot = draft.cleaned();
     assert_eq!((snapshot.feeds, snapshot.scopes, snapshot.failing_scopes, snapshot.total), (2, 31, 30, 31));

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use host_harness::limits;
+use host_harness::metrics::MetricsLevel;
 use host_harness::sink::disk::RealDisk;
 use host_harness::sink::http::HttpWriter;
 use host_harness::sink::{HttpConfig, Preset, SinkConfig, SinkKind, Writer};
@@ -181,7 +182,7 @@ async fn an_event_that_is_refused_is_found_and_buried_and_the_others_arrive_in_o
     assert_eq!(letter["event"], serde_json::from_str::<Value>(&refused).unwrap());
     let reason = letter["reason"].as_str().unwrap();
     assert!(reason.ends_with("answered 400 Bad Request: line 78 is odd, [redacted]"), "{reason}");
-    let metrics = collector.metrics.text(collector.deliveries.outboxes());
+    let metrics = collector.metrics.text(collector.deliveries.outboxes(), MetricsLevel::Feed);
     for line in [
         "collector_dead_letters_total{tenant=\"contoso\",feed=\"prod\"} 1\n",
         "collector_sink_dead_letters_total{sink=\"siem\",tenant=\"contoso\"} 1\n",

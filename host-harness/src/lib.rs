@@ -18,6 +18,7 @@ pub mod environment;
 pub mod files;
 pub mod limits;
 pub mod metrics;
+pub mod overview;
 pub mod recording;
 pub mod run;
 pub mod sink;

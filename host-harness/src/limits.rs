@@ -218,8 +218,40 @@ pub const LONGEST_INTERVAL: Duration = Duration::from_secs(31 * 86_400);
 /// service was seen to need is a minute.
 pub const LEAST_PROPOSED_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Number of scopes on the status page, and of sinks with problems; those that need attention come first.
-pub const STATUS_ROWS: usize = 500;
+/// Number of problems of one kind on the status page: scopes and feeds that fail, feeds that are left out or being
+/// checked, credentials that end soon, sinks with problems.
+pub const STATUS_ROWS: usize = 100;
+
+/// Number of tenants on one page of the status page.
+pub const STATUS_TENANTS: usize = 25;
+
+/// Number of scopes of one tenant on a page of several tenants.
+pub const STATUS_SCOPES_OF_TENANT: usize = 5;
+
+/// Number of scopes on one page of a tenant.
+pub const STATUS_SCOPES: usize = 100;
+
+/// Number of scopes beyond which no history of a tenant is drawn on a page of several tenants: reading it takes a
+/// tenth of a millisecond a scope.
+pub const STATUS_HISTORIES: usize = 100;
+
+/// Number of scopes of one tenant beyond which the tenant's own page draws no history of it.
+pub const TENANT_HISTORIES: usize = 2_000;
+
+/// Number of parts of a scope that are read for a table of them.
+pub const PARTS_READ: usize = 1_000;
+
+/// Number of figures that are read for the history of one subject: ten a day for the time of [`HISTORY`].
+pub const SAMPLES_READ: u32 = 4_000;
+
+/// Time that a reader of the store waits for a lock. It waits only while another process recovers the write-ahead log.
+pub const READER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Number of changes of a scope's figure that are told with the parts that moved it.
+pub const CHANGES_TOLD: usize = 10;
+
+/// Number of characters of a name beyond which the status page and `status` shorten it in the middle.
+pub const NAME_SHOWN: usize = 40;
 
 /// Time within which a working collector answers the status server.
 pub const STATUS_ANSWER: Duration = Duration::from_secs(5);

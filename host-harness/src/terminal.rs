@@ -1,6 +1,7 @@
 //! Output on a terminal: one decision about colours for the log, the usage and all other escape codes, and a readable
 //! form of events.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 
@@ -54,6 +55,73 @@ pub fn width(columns: Option<OsString>) -> Option<usize> {
     let size = || rustix::termios::tcgetwinsize(&out).ok().map(|size| usize::from(size.ws_col));
     out.is_terminal().then(|| named.or_else(size)).flatten().filter(|width| *width > 0)
 }
+
+/// Lays out a table for a terminal of this width. Cells that are too long are shortened in the middle: the widest column
+/// first, but none below eight characters.
+pub fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]], width: usize) -> String {
+    let length = |cell: &String| text::plain(cell).chars().count();
+    let mut widths: [usize; COLUMNS] =
+        std::array::from_fn(|column| rows.iter().map(|row| length(&row[column])).max().unwrap_or(0));
+    while widths.iter().sum::<usize>() + 2 * (COLUMNS - 1) > width {
+        let Some(widest) = widths.iter_mut().max().filter(|widest| **widest > LEAST_COLUMN) else { break };
+        *widest -= 1;
+    }
+    let line = |row: &[String; COLUMNS]| {
+        let cell = |(cell, width): (&String, &usize)| {
+            let plain = text::plain(cell);
+            let short = shortened(&plain, *width);
+            format!("{short:<width$}")
+        };
+        row.iter().zip(&widths).map(cell).collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Width below which no column of a table is shortened.
+const LEAST_COLUMN: usize = 8;
+
+/// Shortens a name in the middle, so that both its ends are seen.
+pub fn shortened(name: &str, most: usize) -> Cow<'_, str> {
+    let count = name.chars().count();
+    if count <= most {
+        return name.into();
+    }
+    let (before, after) = (most / 2, most.saturating_sub(most / 2 + 1));
+    let head: String = name.chars().take(before).collect();
+    let tail: String = name.chars().skip(count - after).collect();
+    format!("{head}…{tail}").into()
+}
+
+/// Draws a course in percent as a chart of characters, with a scale on the left, in so many columns.
+pub fn chart(course: &[Option<f64>], width: usize) -> String {
+    let known = || course.iter().flatten().copied();
+    let (low, high) =
+        known().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), one| (low.min(one), high.max(one)));
+    if low > high {
+        return "no history yet\n".to_owned();
+    }
+    let missing = (CHART_LINES as f64 - (high - low)).max(0.0) / 2.0;
+    let (low, high) = ((low - missing).max(0.0).floor(), (high + missing).ceil());
+    let columns = width.saturating_sub(CHART_SCALE).max(1);
+    let column = |place: usize| {
+        // The last point of each column stands for the column, so that the right end is now.
+        let at = ((place + 1) * course.len()).div_ceil(columns).clamp(1, course.len());
+        course[at - 1].map(|value| ((value - low) / (high - low) * (CHART_LINES - 1) as f64).round() as usize)
+    };
+    let heights: Vec<Option<usize>> = (0..columns).map(column).collect();
+    let line = |line: usize| {
+        let value = low + (high - low) * line as f64 / (CHART_LINES - 1) as f64;
+        let points = heights.iter().map(|height| if *height == Some(line) { '*' } else { ' ' });
+        format!("{value:>5.1} % |{}", points.collect::<String>()).trim_end().to_owned() + "\n"
+    };
+    (0..CHART_LINES).rev().map(line).collect()
+}
+
+/// Number of lines of a chart.
+const CHART_LINES: usize = 12;
+
+/// Number of columns of a chart's scale.
+const CHART_SCALE: usize = 9;
 
 /// Returns at most `most` of these lines of events: first one of each kind that reports a change, in their order, and
 /// then one of each other kind. Two events have the same kind if class, activity, types of finding and the reason of
@@ -187,5 +255,44 @@ mod tests {
         assert_eq!(few(&all, 9), [&moved, &gone, &score, &control]);
         assert_eq!(few(&all, 3), [&moved, &gone, &score]);
         assert!(few("", 3).is_empty());
+    }
+
+    #[test]
+    fn a_table_fits_its_width_and_shortens_the_widest_column_first() {
+        let rows = [["name", "score", "why"], ["contoso production of the north", "51.4 %", "collected"]];
+        let rows = rows.map(|row| row.map(str::to_owned));
+        let wide = table(&rows, 100);
+        assert!(wide.contains("contoso production of the north  51.4 %  collected\n"), "{wide}");
+        let narrow = table(&rows, 40);
+        assert!(narrow.lines().all(|line| line.chars().count() <= 40), "{narrow}");
+        assert!(narrow.contains("contoso pr…") && narrow.contains("collected"), "{narrow}");
+        let least = table(&rows, 1);
+        assert!(least.contains("cont…rth  51.4 %  coll…ted"), "{least}");
+        assert_eq!(table(&[["\u{1b}[2J".to_owned()]], 80), " [2J\n");
+    }
+
+    #[test]
+    fn a_chart_has_its_last_value_at_its_right_end() {
+        let mut course = vec![None; 91];
+        course[30..].fill(Some(60.0));
+        course[80..].fill(Some(40.0));
+        for width in [40, 80, 200] {
+            let chart = chart(&course, width);
+            assert_eq!(chart.lines().count(), 12, "{chart}");
+            assert!(chart.lines().all(|line| line.chars().count() <= width), "{chart}");
+            let (first, last) = (chart.lines().next().unwrap(), chart.lines().last().unwrap());
+            assert!(first.starts_with(" 60.0 % |") && first.ends_with('*'), "{chart}");
+            assert!(last.starts_with(" 40.0 % |") && last.chars().count() == width, "{chart}");
+        }
+        assert_eq!(chart(&[None, None], 80), "no history yet\n");
+        assert_eq!(chart(&[], 80), "no history yet\n");
+        assert!(chart(&[Some(0.0)], 1).contains('*'));
+    }
+
+    #[test]
+    fn a_name_keeps_both_its_ends() {
+        assert_eq!(shortened("contoso", 7), "contoso");
+        assert_eq!(shortened("contoso-production", 7), "con…ion");
+        assert_eq!(shortened("ééééééééé", 4), "éé…é");
     }
 }

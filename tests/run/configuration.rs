@@ -112,7 +112,7 @@ async fn tenants_with_one_application_sign_in_once_over_connections_of_their_own
     assert_eq!(sign_ins, 1);
     let connections: BTreeSet<usize> = visits.iter().map(|visit| visit.connection).collect();
     assert!(connections.len() >= TENANTS, "{visits:?}");
-    let requests = get(&format!("{address}/metrics"), None).await.1;
+    let requests = get(&format!("{address}/metrics?by=feed"), None).await.1;
     let requests = requests.lines().filter(|line| line.starts_with("collector_requests_total"));
     let sent: u64 = requests.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum();
     assert_eq!(sent, visits.len() as u64);

@@ -97,7 +97,7 @@ async fn a_feed_that_is_left_out_comes_back_when_its_file_does() {
     let page = get(&address, None).await.1;
     assert!(page.contains("a feed is left out: ") && page.contains("cannot read secret.txt"), "{page}");
     let metric = async |value: u8| {
-        let metrics = get(&format!("{address}/metrics"), None).await.1;
+        let metrics = get(&format!("{address}/metrics?by=feed"), None).await.1;
         let line = format!("collector_feeds_left_out {value}");
         assert!(metrics.lines().any(|known| known == line), "{line} in {metrics}");
     };

@@ -7,6 +7,7 @@ mod pins;
 mod plugins;
 mod poll;
 mod receivers;
+mod shown;
 mod status;
 
 use std::io::Write;

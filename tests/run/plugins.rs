@@ -29,7 +29,7 @@ fn run(scene: &Scene, arguments: &[&str]) -> (PathBuf, Process) {
 
 /// Checks that the metrics contain these lines.
 async fn counts(address: &str, lines: &[&str]) {
-    let metrics = get(&format!("{address}/metrics"), None).await.1;
+    let metrics = get(&format!("{address}/metrics?by=feed"), None).await.1;
     for line in lines {
         assert!(metrics.lines().any(|known| known == *line), "{line} in {metrics}");
     }
@@ -98,7 +98,7 @@ async fn a_plugin_that_breaks_down_at_once_leaves_its_own_feeds_out() {
     );
     lines(&scene.folder.path().join("out/tenant-2.ndjson"), 15);
     assert!(get(&address, None).await.1.contains("a feed is left out: "));
-    let metrics = get(&format!("{address}/metrics"), None).await.1;
+    let metrics = get(&format!("{address}/metrics?by=feed"), None).await.1;
     assert!(metrics.lines().any(|line| line == "collector_feeds_left_out 1"), "{metrics}");
     // A running feed continues, because its new configuration is unknown.
     let text = fs::read_to_string(scene.folder.path().join("collector.toml")).unwrap();
@@ -107,7 +107,7 @@ async fn a_plugin_that_breaks_down_at_once_leaves_its_own_feeds_out() {
     fs::write(scene.folder.path().join("collector.toml"), other).unwrap();
     process.hears("a feed keeps its previous configuration");
     process.hears("loaded the configuration of 1 feed");
-    let metrics = get(&format!("{address}/metrics"), None).await.1;
+    let metrics = get(&format!("{address}/metrics?by=feed"), None).await.1;
     for line in ["collector_feeds_left_out 1", "collector_scopes{tenant=\"tenant-2\",feed=\"tenant-2-scores\"} 1"] {
         assert!(metrics.lines().any(|known| known == line), "{line} in {metrics}");
     }

@@ -26,7 +26,7 @@ async fn a_receiver_that_refuses_every_event_is_one_warning() {
     for part in ["15 dead letters", "dead-letters-siem.ndjson", "answered 400 Bad Request", "receiver can mend it"] {
         assert!(page.contains(part), "{part} in {page}");
     }
-    let metrics = get(&format!("{address}/metrics"), None).await.1;
+    let metrics = get(&format!("{address}/metrics?by=feed"), None).await.1;
     check_metrics(&metrics);
     let line = "collector_sink_dead_letters_total{sink=\"siem\",tenant=\"tenant-1\"} 15";
     assert!(metrics.lines().any(|known| known == line), "{line} in {metrics}");
@@ -59,7 +59,7 @@ async fn a_receiver_that_is_down_is_one_warning_for_all_tenants_and_attempts() {
     {
         assert!(page.contains(part), "{part} in {page}");
     }
-    let metrics = get(&format!("{address}/metrics"), None).await.1;
+    let metrics = get(&format!("{address}/metrics?by=feed"), None).await.1;
     assert!(metrics.lines().any(|line| line == "collector_sink_full_outboxes{sink=\"siem\"} 2"), "{metrics}");
     is_up.store(true, Ordering::SeqCst);
     process.hears("the outbox has room again");

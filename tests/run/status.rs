@@ -24,7 +24,7 @@ async fn an_operator_sees_metrics_health_and_what_needs_somebody() {
     assert_eq!(get(&format!("{address}/healthz"), None).await, (200, "ok\n".to_owned()));
     assert_eq!(get(&format!("{address}/readyz"), None).await.0, 200);
     assert_eq!(get(&format!("{address}/else"), None).await.0, 404);
-    let (status, metrics) = get(&format!("{address}/metrics"), None).await;
+    let (status, metrics) = get(&format!("{address}/metrics?by=feed"), None).await;
     assert_eq!(status, 200);
     for line in [
         r#"collector_polls_total{tenant="tenant-1",feed="tenant-1-scores",outcome="fix-scope"} 1"#,
@@ -43,15 +43,30 @@ async fn an_operator_sees_metrics_health_and_what_needs_somebody() {
         assert!(metrics.lines().any(|known| known == line), "{line} in\n{metrics}");
     }
     check_metrics(&metrics);
-    assert_eq!(compressed(&format!("{address}/metrics")).await.lines().count(), metrics.lines().count());
+    assert_eq!(compressed(&format!("{address}/metrics?by=feed")).await.lines().count(), metrics.lines().count());
     let (status, page) = get(&address, None).await;
     assert_eq!(status, 200);
     let (bad, good) = (page.find("tenant-1-scores").unwrap(), page.find("tenant-2-scores").unwrap());
     assert!(bad < good && page.contains("az role assignment create"), "{page}");
     assert!(page.contains("2 feeds, 0 of them failing, and 0 left out; 2 scopes, 1 of them without data"), "{page}");
     assert!(page.contains("tenant can mend it"), "{page}");
+    let (status, page_of_tenant) = get(&format!("{address}/tenant?tenant=tenant-2"), None).await;
+    assert!(status == 200 && page_of_tenant.contains("over 90 days, now "), "{page_of_tenant}");
+    let link = page_of_tenant.split('"').find(|part| part.starts_with("scope?")).unwrap().replace("&amp;", "&");
+    let (status, page_of_scope) = get(&format!("{address}/{link}"), None).await;
+    assert_eq!(status, 200);
+    for part in ["Controls by the points at stake", "would add", "The score did not change in this time."] {
+        assert!(page_of_scope.contains(part), "{part} in {page_of_scope}");
+    }
+    let (status, by_tenant) = get(&format!("{address}/metrics"), None).await;
+    let line = r#"collector_events_total{tenant="tenant-2"} 15"#;
+    assert!(
+        status == 200 && by_tenant.lines().any(|known| known == line) && !by_tenant.contains("feed=\""),
+        "{by_tenant}"
+    );
+    assert_eq!(get(&format!("{address}/metrics?by=scope"), None).await.0, 400);
     let secrets = scene.secrets.iter().map(|(_, secret)| secret.as_str());
-    let everything = format!("{page}{metrics}{}", process.heard.join("\n"));
+    let everything = format!("{page}{page_of_tenant}{page_of_scope}{metrics}{by_tenant}{}", process.heard.join("\n"));
     assert!(secrets.into_iter().all(|secret| !everything.contains(secret)), "a secret is shown");
     process.signal("TERM");
     assert_eq!(process.end().code(), Some(0));
@@ -67,7 +82,7 @@ async fn a_token_keeps_others_from_reading() {
     let first: Value = serde_json::from_str(&process.heard[0]).unwrap();
     assert!(first["message"].is_string() && first["level"].is_string(), "{first}");
     for (token, status) in [(None, 401), (Some("let-me-i"), 401), (Some("let-me-inn"), 401), (Some("let-me-in"), 200)] {
-        assert_eq!(get(&format!("{address}/metrics"), token).await.0, status, "{token:?}");
+        assert_eq!(get(&format!("{address}/metrics?by=feed"), token).await.0, status, "{token:?}");
         assert_eq!(get(&address, token).await.0, status, "{token:?}");
     }
     assert_eq!(get(&format!("{address}/healthz"), None).await.0, 200, "probes carry no token");

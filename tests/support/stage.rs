@@ -10,6 +10,7 @@ use host_harness::collector::Collector;
 use host_harness::collector::work::Pipeline;
 use host_harness::config;
 use host_harness::config::admission;
+use host_harness::metrics::MetricsLevel;
 use host_harness::run;
 use host_harness::store::StoreHandle;
 use host_harness::store::space::{FreeSpace, Room};
@@ -109,7 +110,7 @@ impl Stage {
 
     /// Returns the value of a metric.
     pub fn metric(&self, series: &str) -> Option<f64> {
-        let text = self.pipeline.metrics.text(self.pipeline.deliveries.outboxes());
+        let text = self.pipeline.metrics.text(self.pipeline.deliveries.outboxes(), MetricsLevel::Feed);
         text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
     }
 }

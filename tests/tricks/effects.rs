@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use host_harness::metrics::Metrics;
+use host_harness::metrics::{Metrics, MetricsLevel};
 use host_harness::store::Outboxes;
 use serde_json::{Value, json};
 use source_host::contract::{Notice, Reaction};
@@ -64,7 +64,7 @@ async fn what_ends_with_nothing_has_no_more_effect_than_its_row_says() {
     let notice = |code: u32| Notice { code: format!("code-{code}"), message: String::new() };
     let notices: Vec<Notice> = (0..100).map(notice).collect();
     metrics.feed("t", "f", |counts| counts.polled(None, 0, &notices));
-    let page = metrics.text(Outboxes::default());
+    let page = metrics.text(Outboxes::default(), MetricsLevel::Feed);
     let counted: Vec<&str> = page.lines().filter(|line| line.starts_with("collector_notices_total{")).collect();
     assert_eq!(counted.len(), 65, "at most 64 are counted, and the others together");
     assert!(counted.iter().any(|line| line.ends_with("code=\"other\"} 36")), "{counted:?}");

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use host_harness::admitted::tenants::Tenants;
-use host_harness::run::page::page;
+use host_harness::overview::Query;
+use host_harness::run::page::Page;
 use serde_json::{Value, json};
 use source_host::credentials::settings::Settings;
 use source_host::network::Transport;
@@ -97,7 +98,8 @@ async fn collected(mode: Mode, is_json: bool) -> (String, String) {
         stage.run_until(NOON + 3_600_000).await;
         let summary = stage.collector.summary().unwrap();
         assert!(!unquoted(&summary).contains("tenant="), "{summary}");
-        page(&stage.collector.snapshot(10), NOON + 3_600_000)
+        let snapshot = stage.collector.draft(&Query::default()).cleaned();
+        Page { snapshot, now: NOON + 3_600_000, ..Page::default() }.text()
     };
     let page = collect.with_subscriber(subscriber).await;
     (std::fs::read_to_string(log.path()).unwrap(), page)

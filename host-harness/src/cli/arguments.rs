@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 use host_harness::config;
+use host_harness::overview::{Condition, Order};
 use host_harness::terminal::Colours;
 
 /// The version and the commit on one line, for `-V`.
@@ -134,6 +135,49 @@ pub enum Command {
         #[arg(long)]
         strict: bool,
     },
+    /// Shows the state of all scopes, also while `run` collects them.
+    #[command(
+        after_help = "Examples:\n  host-harness status azure.toml                         # what needs a person, then tenants and scopes\n  host-harness status -c azure.toml --tenant contoso     # all scopes of a tenant\n  host-harness status -c azure.toml --json               # for programs: one object for each tenant and sink"
+    )]
+    Status {
+        #[command(flatten)]
+        config: Configuration,
+        /// Shows only this tenant, with up to a hundred scopes on a page.
+        #[arg(long, value_name = "ID")]
+        tenant: Option<String>,
+        /// Shows only scopes in this state.
+        #[arg(long, value_name = "STATE", value_parser = state, conflicts_with = "json")]
+        state: Option<Condition>,
+        /// The order: attention, score, name or size.
+        #[arg(long, value_name = "ORDER", value_parser = order, default_value = "attention")]
+        sort: Order,
+        /// The page to show.
+        #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+        page: usize,
+        /// Prints one JSON object for each tenant with all its scopes, and one for each sink.
+        #[arg(long, conflicts_with = "tenant")]
+        json: bool,
+    },
+    /// Draws the score of a scope over time, and lists its controls and its last changes.
+    #[command(
+        after_help = "Examples:\n  host-harness history azure.toml --scope \"contoso production\"\n  host-harness history -c azure.toml --scope 20ff7fc3 --days 365"
+    )]
+    History {
+        #[command(flatten)]
+        config: Configuration,
+        /// The id of the scope, or a part of its id or name that no other scope has.
+        #[arg(long, value_name = "SCOPE")]
+        scope: String,
+        /// The feed of the scope, where several feeds have it.
+        #[arg(long, value_name = "ID")]
+        feed: Option<String>,
+        /// The number of days to draw; the history has 400.
+        #[arg(long, value_name = "DAYS", default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..=400))]
+        days: u16,
+        /// Prints one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Runs the plugin on recorded responses and prints the events.
     #[command(
         after_help = "Examples:\n  host-harness replay                                  # every recording of the program, as a table\n  host-harness replay contoso.json                     # the events of a recording\n  host-harness replay --expect tests/cassettes/*.json  # whether the events are still the same"
@@ -239,6 +283,18 @@ impl Configuration {
 /// Parses a duration as the configuration does.
 fn duration(text: &str) -> Result<Duration, String> {
     config::duration(text).ok_or_else(|| "expected a whole number and a unit, such as 30s, 5m or 1h".to_owned())
+}
+
+/// Parses the state of scopes.
+fn state(text: &str) -> Result<Condition, String> {
+    let words = Condition::ALL.map(Condition::word).join(", ");
+    Condition::ALL.into_iter().find(|state| state.word() == text).ok_or_else(|| format!("expected one of {words}"))
+}
+
+/// Parses an order.
+fn order(text: &str) -> Result<Order, String> {
+    let words = Order::ALL.map(Order::word).join(", ");
+    Order::ALL.into_iter().find(|order| order.word() == text).ok_or_else(|| format!("expected one of {words}"))
 }
 
 /// Reads the command line. Ends the program if the command line asks for help or is wrong.

@@ -39,6 +39,7 @@ pub mod arguments;
 mod cache;
 mod conformance;
 mod demo;
+mod history;
 mod inspect;
 mod lines;
 mod manual;
@@ -46,6 +47,7 @@ mod poll;
 mod record;
 mod replay;
 mod simulate;
+mod status;
 
 /// Runs a command and returns its exit status.
 pub async fn command(Arguments { plugin, cache, command, .. }: Arguments) -> anyhow::Result<u8> {
@@ -81,6 +83,14 @@ pub async fn command(Arguments { plugin, cache, command, .. }: Arguments) -> any
             let config = config.path();
             run::run(Start { host: host()?, config, plugin, environment, clock: clock::system(), strict }).await?;
             Ok(0)
+        }
+        Command::Status { config, tenant, state, sort, page, json } => {
+            let query = status::query(tenant, state, sort, page);
+            status::status(&status::load(&config.path()), &query, json, clock::system()())
+        }
+        Command::History { config, scope, feed, days, json } => {
+            let config = status::load(&config.path());
+            history::history(&config, feed.as_deref(), &scope, days.into(), json, clock::system()())
         }
         Command::Replay { files, json, .. } if files.is_empty() => {
             replay_bundled(&host()?, plugin.as_deref(), json).await
@@ -212,6 +222,14 @@ async fn check(host: &Host, config: Config, plugin: Option<&Path>) -> Result<Che
     }
     tell_left_out(&checked.left_out);
     Ok(checked)
+}
+
+/// Reports the problems of a configuration, and returns whether it has any.
+fn problems_of(config: &Config) -> bool {
+    for problem in ReportedProblems::default().brief(&config.problems) {
+        say!("error: {problem}");
+    }
+    !config.problems.is_empty()
 }
 
 /// Reports the feeds that are left out, each problem once.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use source_host::blame::Blame;
 use source_host::clock::Clock;
 use source_host::contract::{Discovery, Failure, Scope};
+use source_host::credentials::expiry;
 use source_host::digest::ShortDigest;
 use source_host::failures;
 use source_host::feed::{Feed, FeedError};
@@ -23,6 +24,7 @@ use crate::collector::schedule::Schedule;
 use crate::collector::search::SearchUpdate;
 use crate::collector::work::{Done, NotKept, Pipeline, SearchWait, Task};
 use crate::limits;
+use crate::overview::{Extent, ListedScope, Query, choose};
 use crate::sink::repeats::{Repeats, Summary};
 use crate::store::{FeedRow, Polling, ScopeRow, Standing, StoreError};
 
@@ -40,7 +42,7 @@ mod verdict;
 pub mod work;
 
 use status::RowSource;
-pub use status::{LeftOutRow, NextAttempt, Points, SnapshotRow, StatusDraft, StatusSnapshot, WaitingRow};
+pub use status::{ExpiringRow, LeftOutRow, NextAttempt, SnapshotRow, StatusDraft, StatusSnapshot, WaitingRow};
 
 /// The collector.
 pub struct Collector {
@@ -164,8 +166,6 @@ struct ScopeEntry {
     standing: Standing,
     /// Since when the scope waits for a search of its feed, which may find the scope gone or the feed blocked.
     held_since: Option<u64>,
-    /// Its first figure.
-    figure: Option<Points>,
     /// The failure of the last poll, if the store kept nothing of the poll.
     trouble: Option<Box<Failure>>,
     /// Codes of the warnings of its last poll.
@@ -481,13 +481,13 @@ impl Collector {
         self.jobs.shutdown().await;
     }
 
-    /// Returns a snapshot of all scopes, those that need attention first.
+    /// Returns a snapshot of all scopes, with at most so many rows, those that need attention first.
     pub fn snapshot(&self, most: usize) -> StatusSnapshot {
-        self.draft(most).cleaned()
+        self.draft(&Query { view: Extent::Rows(most), ..Query::default() }).cleaned()
     }
 
-    /// The same snapshot, before secrets are removed.
-    pub fn draft(&self, most: usize) -> StatusDraft {
+    /// Answers a question about all scopes, before secrets are removed. Copies only what the answer shows.
+    pub fn draft(&self, query: &Query) -> StatusDraft {
         let mut rows: Vec<(&FeedEntry, RowSource)> = Vec::new();
         for (number, entry) in &self.feeds {
             let of_feed = entry.plan_changed.iter().map(|failure| RowSource::Feed(failure, None));
@@ -504,18 +504,22 @@ impl Collector {
         let failing_feeds = rows.iter().filter(|(_, source)| matches!(source, RowSource::Feed(..))).count();
         let scopes = total - failing_feeds;
         let failing_scopes = rows.iter().filter(|(_, source)| source.fails()).count() - failing_feeds;
-        rows.sort_by_cached_key(|(entry, source)| {
-            (!source.fails(), &*entry.admitted.tenant, &*entry.admitted.id, source.scope())
-        });
+        let candidates: Vec<_> = rows.iter().map(|(entry, source)| source.candidate(&entry.admitted)).collect();
+        let choice = choose(&candidates, query);
+        let member = |number: &usize| {
+            let ListedScope { feed, scope, .. } = candidates[*number];
+            (feed.to_owned(), scope.unwrap_or_default().to_owned())
+        };
+        let members = choice.tenants.iter().map(|tenant| tenant.members.iter().map(member).collect()).collect();
         // A row may have kilobytes of text, so that only the shown rows are made.
-        rows.truncate(most);
-        let of_feeds = rows.iter().map(|(entry, _)| Arc::clone(&entry.admitted)).collect();
-        let rows = rows.into_iter().map(|(entry, source)| self.row(entry, source)).collect();
+        let shown = || choice.rows.iter().map(|number| rows[*number]);
+        let of_feeds = shown().map(|(entry, _)| Arc::clone(&entry.admitted)).collect();
+        let rows = shown().map(|(entry, source)| self.row(entry, source)).collect();
+        let (expiring, expiring_total) = self.expiring(query);
         let (sinks, mut notes) = (self.pipeline.deliveries.rows(), self.pipeline.deliveries.troubles());
         if let Some(low) = self.pipeline.store.space().low() {
             notes.push(format!("{low}: feeds that keep more than their share of it keep nothing new"));
         }
-        let (left_out, waiting) = (Vec::new(), Vec::new());
         let snapshot = StatusSnapshot {
             feeds,
             failing_feeds,
@@ -524,12 +528,41 @@ impl Collector {
             in_flight,
             total,
             rows,
-            left_out,
-            waiting,
+            choice,
+            members,
+            expiring,
+            expiring_total,
             sinks,
             notes,
+            ..StatusSnapshot::default()
         };
         StatusDraft { snapshot, feeds: of_feeds }
+    }
+
+    /// Returns the credentials that end first among those that end soon, and the number of those.
+    fn expiring(&self, query: &Query) -> (Vec<ExpiringRow>, usize) {
+        let now = (self.clock)();
+        let is_asked = |admitted: &AdmittedFeed| match &query.view {
+            Extent::Tenants => true,
+            Extent::Tenant(tenant) => *admitted.tenant == **tenant,
+            Extent::Scope(feed, _) => *admitted.id == **feed,
+            Extent::Rows(_) => false,
+        };
+        let feeds = self.feeds.values().map(|entry| &*entry.admitted).filter(|admitted| is_asked(admitted));
+        let ends =
+            feeds.flat_map(|admitted| admitted.expiries.iter().map(move |(setting, end)| (*end, setting, admitted)));
+        let mut soon: Vec<_> = ends.filter(|(end, ..)| expiry::nearness(*end, now).is_some()).collect();
+        let total = soon.len();
+        soon.sort_by_key(|(end, _, admitted)| (*end, Arc::clone(&admitted.id)));
+        soon.truncate(limits::STATUS_ROWS);
+        let row = |(end, setting, admitted): (u64, &String, &AdmittedFeed)| ExpiringRow {
+            tenant: admitted.tenant.to_string(),
+            feed: admitted.id.to_string(),
+            contact: admitted.contact.clone(),
+            setting: setting.clone(),
+            end,
+        };
+        (soon.into_iter().map(row).collect(), total)
     }
 
     fn row(&self, FeedEntry { admitted, .. }: &FeedEntry, source: RowSource) -> SnapshotRow {

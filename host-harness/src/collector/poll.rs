@@ -15,7 +15,7 @@ use crate::collector::agenda::Job;
 use crate::collector::log::{log_failure, log_notices, log_outcome, redacted};
 use crate::collector::work::{Done, NotKept, Task};
 use crate::collector::{
-    Collector, FeedEntry, JobFuture, JobResult, OpenedFeed, Points, PollFault, ScopeEntry, ScopeKey, failure_of,
+    Collector, FeedEntry, JobFuture, JobResult, OpenedFeed, PollFault, ScopeEntry, ScopeKey, failure_of,
 };
 use crate::limits;
 use crate::store::{Polling, ScopeRow, Standing, StoreError, Throttle};
@@ -286,7 +286,7 @@ impl Collector {
         let Some(scope) = self.scopes.get_mut(&number) else { return };
         let Some(entry) = self.feeds.get(&scope.feed) else { return };
         let (feed, admitted, tenant) = (scope.feed, Arc::clone(&entry.admitted), entry.tenant);
-        let Done { standing, events, failure, notices, measures, throttle } = done;
+        let Done { standing, events, failure, notices, throttle, .. } = done;
         let outcome = standing.outcome.as_deref();
         let code = outcome.map(|outcome| redacted(&admitted, outcome).code);
         let failed = outcome.is_some_and(|outcome| outcome.reaction != Reaction::NoData);
@@ -302,9 +302,6 @@ impl Collector {
         }
         scope.notices = log_notices(&admitted, Some(&scope.scope), &notices, &scope.notices);
         log_outcome(&admitted, &scope.scope, outcome, scope.standing.outcome.as_deref());
-        if let Some(measure) = measures.first() {
-            scope.figure = Some(Points { value: measure.value, maximum: measure.maximum });
-        }
         let due = standing.due;
         (scope.standing, scope.trouble) = (standing, None);
         self.share(throttle);

@@ -334,15 +334,7 @@ impl Collector {
         let standing = Standing { due, ..standing };
         self.scopes.insert(
             number,
-            Box::new(ScopeEntry {
-                feed,
-                scope,
-                standing,
-                held_since: None,
-                figure: None,
-                trouble: None,
-                notices: Box::default(),
-            }),
+            Box::new(ScopeEntry { feed, scope, standing, held_since: None, trouble: None, notices: Box::default() }),
         );
         shared
     }

@@ -10,8 +10,9 @@ use crate::admitted::AdmittedFeed;
 use crate::collector::ScopeEntry;
 use crate::collector::agenda::Job;
 use crate::collector::log::redacted;
+use crate::overview::{Choice, Condition, ListedScope};
 use crate::sink::delivery::SinkRow;
-use crate::store::{Polling, ScopeRow};
+use crate::store::{Points, Polling, ScopeRow};
 
 /// The state of all scopes at one moment.
 #[derive(Debug, Clone, Default)]
@@ -28,12 +29,24 @@ pub struct StatusSnapshot {
     pub in_flight: usize,
     /// Total number of rows: one for each scope, and one for each feed that fails.
     pub total: usize,
-    /// The rows, those that need attention first.
+    /// The rows that were asked for, in the order of the choice.
     pub rows: Vec<SnapshotRow>,
-    /// Feeds that are left out.
+    /// The choice of the rows. The rows of each tenant are a part of them.
+    pub choice: Choice,
+    /// The scopes, by the ids of their feed and of themselves, that count in the average of each tenant of the choice.
+    pub members: Vec<Vec<(String, String)>>,
+    /// Feeds that are left out: the first ones.
     pub left_out: Vec<LeftOutRow>,
-    /// Number of feeds that are still being checked.
+    /// Number of feeds that are left out or keep their previous configuration.
+    pub left_out_total: usize,
+    /// Feeds that are still being checked: the first ones.
     pub waiting: Vec<WaitingRow>,
+    /// Number of feeds that are still being checked.
+    pub waiting_total: usize,
+    /// Credentials that end soon, the first ones first.
+    pub expiring: Vec<ExpiringRow>,
+    /// Number of credentials that end soon.
+    pub expiring_total: usize,
     /// Problems that keep events from their sinks.
     pub sinks: Vec<SinkRow>,
     /// Other problems, in sentences.
@@ -69,12 +82,21 @@ pub(super) enum RowSource<'a> {
     Stored(&'a ScopeRow),
 }
 
-impl RowSource<'_> {
-    pub(super) fn scope(self) -> Option<String> {
-        match self {
-            RowSource::Feed(..) => None,
-            RowSource::Scope(_, entry) => Some(entry.scope.called()),
-            RowSource::Stored(row) => Some(row.scope.called()),
+impl<'a> RowSource<'a> {
+    /// The source as a candidate for an answer.
+    pub(super) fn candidate(self, admitted: &'a AdmittedFeed) -> ListedScope<'a> {
+        let (scope, standing, failure) = match self {
+            RowSource::Feed(failure, _) => (None, None, Some(failure)),
+            RowSource::Scope(_, entry) => (Some(&entry.scope), Some(&entry.standing), entry.failure()),
+            RowSource::Stored(row) => (Some(&row.scope), Some(&row.standing), row.standing.outcome.as_deref()),
+        };
+        ListedScope {
+            tenant: &admitted.tenant,
+            feed: &admitted.id,
+            scope: scope.map(|scope| scope.id.as_str()),
+            name: scope.and_then(|scope| scope.name.as_deref()),
+            state: Condition::of(failure),
+            figure: standing.and_then(|standing| standing.figure),
         }
     }
 
@@ -96,6 +118,8 @@ pub struct SnapshotRow {
     pub feed: String,
     /// Name of the scope for people; `None` for the feed itself.
     pub scope: Option<String>,
+    /// Id of the scope; `None` for the feed itself.
+    pub id: Option<String>,
     /// The person or address to ask.
     pub contact: Option<String>,
     /// The reason why there is no data.
@@ -110,17 +134,23 @@ pub struct SnapshotRow {
     pub interval: Duration,
     /// When data was last collected, in Unix milliseconds.
     pub last_good: Option<u64>,
-    /// Its first figure.
+    /// Its figure at the last poll that gave one.
     pub figure: Option<Points>,
 }
 
-/// A figure, and its largest possible value.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Points {
-    /// The figure.
-    pub value: f64,
-    /// The largest possible value.
-    pub maximum: f64,
+/// A credential that ends soon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpiringRow {
+    /// Id of the tenant.
+    pub tenant: String,
+    /// Id of the feed.
+    pub feed: String,
+    /// The person or address to ask.
+    pub contact: Option<String>,
+    /// Name of the setting.
+    pub setting: String,
+    /// When the credential ends, in Unix milliseconds.
+    pub end: u64,
 }
 
 /// When a scope or feed is tried next.
@@ -168,6 +198,13 @@ pub struct WaitingRow {
     pub goes_on: bool,
 }
 
+impl SnapshotRow {
+    /// The ids of the row's feed and scope; `None` for a feed.
+    pub fn key(&self) -> Option<(&str, &str)> {
+        Some((&self.feed, self.id.as_deref()?))
+    }
+}
+
 /// Rows of a draft: their failures may contain secrets.
 impl SnapshotRow {
     pub(super) fn of_feed(admitted: &AdmittedFeed, failure: Option<&Failure>) -> SnapshotRow {
@@ -175,6 +212,7 @@ impl SnapshotRow {
             tenant: admitted.tenant.to_string(),
             feed: admitted.id.to_string(),
             scope: None,
+            id: None,
             contact: admitted.contact.clone(),
             failure: failure.cloned(),
             blame: failure.map(|failure| admitted.plugin.blame(failure)),
@@ -187,14 +225,15 @@ impl SnapshotRow {
     }
 
     pub(super) fn of_scope(admitted: &AdmittedFeed, entry: &ScopeEntry, next: NextAttempt) -> SnapshotRow {
-        let ScopeEntry { scope, standing, figure, trouble, .. } = entry;
+        let ScopeEntry { scope, standing, trouble, .. } = entry;
         let told = standing.outcome.is_some() && trouble.is_none();
         SnapshotRow {
             scope: Some(scope.called()),
+            id: Some(scope.id.clone()),
             since: told.then_some(standing.since),
             next: Some(next),
             last_good: standing.last_good,
-            figure: *figure,
+            figure: standing.figure,
             ..SnapshotRow::of_feed(admitted, entry.failure())
         }
     }
@@ -203,9 +242,11 @@ impl SnapshotRow {
         let ScopeRow { scope, standing, .. } = row;
         SnapshotRow {
             scope: Some(scope.called()),
+            id: Some(scope.id.clone()),
             since: standing.outcome.is_some().then_some(standing.since),
             next: (standing.watch == Polling::Polled).then_some(NextAttempt::AfterSearch),
             last_good: standing.last_good,
+            figure: standing.figure,
             ..SnapshotRow::of_feed(admitted, standing.outcome.as_deref())
         }
     }

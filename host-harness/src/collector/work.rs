@@ -16,7 +16,8 @@ use crate::metrics::Metrics;
 use crate::sink::delivery::Deliveries;
 use crate::store::budget::{Budgets, Excess};
 use crate::store::{
-    NewEvent, PollRecord, Polling, ScopeRow, Standing, StoreError, StoreErrorKind, StoreHandle, Throttle,
+    NewEvent, Points, PollRecord, Polling, ScopeRow, Standing, StoreError, StoreErrorKind, StoreHandle, Throttle,
+    of_whole,
 };
 
 /// The store, sinks and metrics that polls write to.
@@ -121,7 +122,14 @@ impl Task {
     }
 
     /// Returns the scope's standing after a poll that ended now with this outcome.
-    fn stands(&self, outcome: Option<Failure>, next: &NextPoll, watch: Polling, now: u64) -> Standing {
+    fn stands(
+        &self,
+        outcome: Option<Failure>,
+        measures: &[Measure],
+        next: &NextPoll,
+        watch: Polling,
+        now: u64,
+    ) -> Standing {
         let code = |outcome: Option<&Failure>| outcome.map(|outcome| outcome.code.clone());
         let is_same = code(outcome.as_ref()) == code(self.standing.outcome.as_deref());
         let is_refused = outcome.as_ref().is_some_and(|outcome| outcome.reaction == Reaction::FixScope);
@@ -134,6 +142,7 @@ impl Task {
             last_good: if outcome.is_none() { Some(now) } else { self.standing.last_good },
             outcome: outcome.map(Box::new),
             watch,
+            figure: of_whole(measures).and_then(Points::of).or(self.standing.figure),
         }
     }
 }
@@ -246,7 +255,7 @@ impl Pipeline {
             Some(_) if has_batch || !had_state => Polling::Lost,
             _ => Polling::Polled,
         };
-        let standing = task.stands(outcome, &next, watch, now);
+        let standing = task.stands(outcome, &measures, &next, watch, now);
         let (tenant, id, sinks) = task.admitted.counted();
         let new = |event: source_host::contract::Event| NewEvent {
             uid: event.uid,

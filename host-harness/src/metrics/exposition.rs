@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 use source_host::blame::Blame;
 use source_host::feed::StatusClass;
 
-use super::{Counters, FeedCounts, LATENESS, OutcomeLabel, SinkCounts};
+use super::{Counters, FeedCounts, FeedOrSink, LATENESS, OutcomeLabel, SinkCounts};
 use crate::built_in;
 use crate::metrics::process::ProcessUsage;
 use crate::store::Outboxes;
@@ -24,6 +24,10 @@ pub use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 #[derive(Debug)]
 pub struct Scrape {
     pub(super) inner: Counters,
+    /// The number of feeds.
+    pub(super) feeds: u64,
+    /// The number of feeds whose scopes cannot be searched for, by who can mend it.
+    pub(super) failing_feeds: [u64; Blame::ALL.len()],
     pub(super) outboxes: Outboxes,
     pub(super) free: Option<u64>,
     pub(super) process: ProcessUsage,
@@ -31,10 +35,10 @@ pub struct Scrape {
 
 impl Scrape {
     /// Writes the metrics piece by piece.
-    pub fn write(self, output: &mut impl Write) -> fmt::Result {
+    pub fn write(self, mut output: &mut dyn Write) -> fmt::Result {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self));
-        prometheus_text::encode(output, &registry)
+        prometheus_text::encode(&mut output, &registry)
     }
 }
 
@@ -148,25 +152,23 @@ impl Scrape {
         )?;
         for (name, kind, help, value) in OF_FEED {
             let mut family = writer.family(name, *kind, help)?;
-            for ((tenant, feed), counts) in &self.inner.feeds {
-                family.sample(&[("tenant", tenant), ("feed", feed)], value(counts))?;
+            for (key, counts) in &self.inner.feeds {
+                family.sample_of(key, None, value(counts))?;
             }
         }
         let help =
             "When a credential expires, by the configuration or its certificate; absent if neither has the date.";
         let mut family = writer.family("collector_credential_expiry_timestamp_seconds", Gauge, help)?;
-        for ((tenant, feed), counts) in &self.inner.feeds {
+        for (key, counts) in &self.inner.feeds {
             for (setting, time) in &counts.credentials_expire {
-                let labels = [("tenant", &**tenant), ("feed", feed), ("setting", setting)];
-                family.sample(&labels, timestamp(Some(*time)))?;
+                family.sample_of(key, Some(("setting", setting)), timestamp(Some(*time)))?;
             }
         }
         let mut family =
             writer.family("collector_notices", Counter, "Warnings of plugins that changed no data, by code.")?;
-        for ((tenant, feed), counts) in &self.inner.feeds {
+        for (key, counts) in &self.inner.feeds {
             for (code, count) in &counts.notices {
-                let labels = [("tenant", &**tenant), ("feed", feed), ("code", code)];
-                family.sample(&labels, Value::Whole(*count))?;
+                family.sample_of(key, Some(("code", code)), Value::Whole(*count))?;
             }
         }
         Ok(())
@@ -184,9 +186,9 @@ impl Scrape {
         values: impl Fn(&FeedCounts) -> &[u32],
     ) -> fmt::Result {
         let mut family = writer.family(name, Counter, help)?;
-        for ((tenant, feed), counts) in &self.inner.feeds {
+        for (key, counts) in &self.inner.feeds {
             for (word, value) in words.iter().zip(values(counts)) {
-                family.sample(&[("tenant", tenant), ("feed", feed), (label, word)], Value::Whole(u64::from(*value)))?;
+                family.sample_of(key, Some((label, word)), Value::Whole(u64::from(*value)))?;
             }
         }
         Ok(())
@@ -247,25 +249,24 @@ impl Scrape {
 
     fn collector(&self, writer: &mut MetricWriter<'_>) -> fmt::Result {
         let Counters { feeds, lateness, lateness_sum, store_failures, left_out, waiting, reloads, .. } = &self.inner;
-        for (name, help, of) in [
-            (
-                "collector_failing_scopes",
-                "Scopes whose last poll failed, by who can mend it.",
-                (|counts, blame| u64::from(counts.failing[blame])) as fn(&FeedCounts, usize) -> u64,
-            ),
+        let mut failing_scopes = [0_u64; Blame::ALL.len()];
+        for counts in feeds.values() {
+            failing_scopes.iter_mut().zip(counts.failing).for_each(|(sum, more)| *sum += u64::from(more));
+        }
+        for (name, help, failing) in [
+            ("collector_failing_scopes", "Scopes whose last poll failed, by who can mend it.", failing_scopes),
             (
                 "collector_failing_feeds",
                 "Feeds whose scopes cannot be searched for, by who can mend it.",
-                |counts, blame| u64::from(counts.search_fault == Some(Blame::ALL[blame])),
+                self.failing_feeds,
             ),
         ] {
             let mut family = writer.family(name, Gauge, help)?;
-            for (index, blame) in Blame::ALL.into_iter().enumerate() {
-                let count = feeds.values().map(|counts| of(counts, index)).sum();
+            for (blame, count) in Blame::ALL.into_iter().zip(failing) {
                 family.sample(&[("fault", blame.word())], Value::Whole(count))?;
             }
         }
-        writer.single("collector_feeds", Gauge, "Feeds that are collected.", Value::Whole(feeds.len() as u64))?;
+        writer.single("collector_feeds", Gauge, "Feeds that are collected.", Value::Whole(self.feeds))?;
         let help = "Feeds that are not collected, because their credentials cannot be read, their plugin crashes or refuses their settings late, or it differs from its pins.";
         writer.single("collector_feeds_left_out", Gauge, help, Value::Whole(left_out.len() as u64))?;
         let help = "Feeds that are still being checked: their plugin is compiled, or asked about their settings.";
@@ -349,6 +350,13 @@ struct Family<'a> {
 }
 
 impl Family<'_> {
+    /// Writes a sample of a feed, or of a tenant, which has no feed in its key; with one more label, if one is given.
+    fn sample_of(&mut self, (tenant, feed): &FeedOrSink, more: Option<(&str, &str)>, value: Value) -> fmt::Result {
+        let feed = (!feed.is_empty()).then_some(("feed", &**feed));
+        let labels: Vec<(&str, &str)> = [("tenant", &**tenant)].into_iter().chain(feed).chain(more).collect();
+        self.sample(&labels, value)
+    }
+
     fn sample(&mut self, labels: &[(&str, &str)], value: Value) -> fmt::Result {
         let mut sample = self.encoder.encode_family(&labels)?;
         match (self.kind, value) {

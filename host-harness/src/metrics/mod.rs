@@ -1,4 +1,4 @@
-//! Counts for Prometheus, by tenant and feed, and by nothing that grows with a tenant's data. The counts are plain
+//! Counts for Prometheus, by tenant or by feed, and by nothing that grows with a tenant's data. The counts are plain
 //! numbers, because thousands of feeds are idle most of the time.
 
 pub mod process;
@@ -13,8 +13,8 @@ use source_host::feed::{StatusClass, Usage};
 
 use crate::limits::NOTICE_CODES;
 use crate::metrics::process::ProcessUsage;
-use crate::store::Outboxes;
 use crate::store::space::FreeSpace;
+use crate::store::{Outboxes, Waiting};
 
 mod exposition;
 
@@ -154,6 +154,46 @@ pub struct FeedCounts {
     pub state_bytes: u64,
 }
 
+/// The level of the counts of polls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MetricsLevel {
+    /// By tenant.
+    #[default]
+    Tenant,
+    /// By tenant and feed: forty samples for each feed.
+    Feed,
+}
+
+impl MetricsLevel {
+    /// The level that a query asks for, such as `by=feed`. The error is the query's unknown level.
+    pub fn asked(query: &str) -> Result<MetricsLevel, String> {
+        let by = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "by");
+        match by.as_ref().map(|(_, value)| &**value) {
+            None | Some("tenant") => Ok(MetricsLevel::Tenant),
+            Some("feed") => Ok(MetricsLevel::Feed),
+            Some(other) => Err(other.to_owned()),
+        }
+    }
+}
+
+/// Returns the counts of tenants, under keys without a feed.
+fn of_tenants(feeds: &BTreeMap<FeedOrSink, Box<FeedCounts>>) -> BTreeMap<FeedOrSink, Box<FeedCounts>> {
+    let mut tenants: BTreeMap<FeedOrSink, Box<FeedCounts>> = BTreeMap::new();
+    // The feeds of a tenant follow each other.
+    let mut of: Option<(&str, Box<FeedCounts>)> = None;
+    for ((tenant, _), counts) in feeds {
+        match &mut of {
+            Some((last, sum)) if **last == **tenant => sum.add(counts),
+            _ => {
+                let before = of.replace((tenant, counts.clone()));
+                tenants.extend(before.map(|(tenant, sum)| ((tenant.into(), "".into()), sum)));
+            }
+        }
+    }
+    tenants.extend(of.map(|(tenant, sum)| ((tenant.into(), "".into()), sum)));
+    tenants
+}
+
 /// Counts of one tenant's events at one sink.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SinkCounts {
@@ -168,6 +208,40 @@ pub struct SinkCounts {
 }
 
 impl FeedCounts {
+    /// Adds the counts of another feed of the tenant. Times are those that need somebody first.
+    fn add(&mut self, other: &FeedCounts) {
+        let add = |sums: &mut [u32], more: &[u32]| {
+            sums.iter_mut().zip(more).for_each(|(sum, more)| *sum = sum.saturating_add(*more));
+        };
+        add(&mut self.polls, &other.polls);
+        add(&mut self.searches, &other.searches);
+        add(&mut self.requests, &other.requests);
+        add(&mut self.failing, &other.failing);
+        self.events += other.events;
+        self.response_bytes += other.response_bytes;
+        self.throttles += other.throttles;
+        self.busy += other.busy;
+        self.memory_bytes = self.memory_bytes.max(other.memory_bytes);
+        // A feed that was never collected comes before every time.
+        self.last_collected = self.last_collected.min(other.last_collected);
+        self.lateness = self.lateness.max(other.lateness);
+        self.token_expires = [self.token_expires, other.token_expires].into_iter().flatten().min();
+        for (setting, end) in &other.credentials_expire {
+            match self.credentials_expire.iter_mut().find(|(known, _)| known == setting) {
+                Some((_, first)) => *first = (*first).min(*end),
+                None => self.credentials_expire.push((setting.clone(), *end)),
+            }
+        }
+        for (code, count) in &other.notices {
+            let room = self.notices.len() < NOTICE_CODES || self.notices.contains_key(code);
+            *self.notices.entry(if room { code.clone() } else { "other".to_owned() }).or_default() += count;
+        }
+        self.dead_letters += other.dead_letters;
+        self.log_lines_dropped += other.log_lines_dropped;
+        self.scopes += other.scopes;
+        self.state_bytes += other.state_bytes;
+    }
+
     /// Counts a poll and its outcome.
     pub fn polled(&mut self, outcome: Option<&Failure>, events: usize, notices: &[Notice]) {
         self.polls[OutcomeLabel::of(outcome) as usize] += 1;
@@ -263,6 +337,22 @@ impl Metrics {
         inner.delivered += more;
     }
 
+    /// The counts of each sink over all tenants, each with an empty outbox to be filled.
+    pub fn sinks(&self) -> BTreeMap<String, (SinkCounts, Waiting)> {
+        let mut sinks: BTreeMap<String, (SinkCounts, Waiting)> = BTreeMap::new();
+        for ((sink, _), counts) in &self.inner.lock().sinks {
+            let sum = match sinks.get_mut(&**sink) {
+                Some((sum, _)) => sum,
+                None => &mut sinks.entry(sink.to_string()).or_default().0,
+            };
+            sum.delivered += counts.delivered;
+            sum.failures += counts.failures;
+            sum.dead_letters += counts.dead_letters;
+            sum.last_delivered = sum.last_delivered.max(counts.last_delivered);
+        }
+        sinks
+    }
+
     /// Number of events that sinks took since the start, including those of feeds that are gone.
     pub fn delivered(&self) -> u64 {
         self.inner.lock().delivered
@@ -298,16 +388,32 @@ impl Metrics {
     }
 
     /// Takes all metrics at this moment, with the outboxes.
-    pub fn scrape(&self, outboxes: Outboxes) -> Scrape {
+    pub fn scrape(&self, outboxes: Outboxes, level: MetricsLevel) -> Scrape {
         let free = self.space.as_ref().and_then(FreeSpace::free);
-        Scrape { inner: self.inner.lock().clone(), outboxes, free, process: ProcessUsage::now() }
+        let inner = self.inner.lock();
+        let mut failing_feeds = [0; Blame::ALL.len()];
+        for blame in inner.feeds.values().filter_map(|counts| counts.search_fault) {
+            failing_feeds[blame as usize] += 1;
+        }
+        let feeds = match level {
+            MetricsLevel::Feed => inner.feeds.clone(),
+            MetricsLevel::Tenant => of_tenants(&inner.feeds),
+        };
+        let counters = Counters {
+            feeds,
+            sinks: inner.sinks.clone(),
+            left_out: inner.left_out.clone(),
+            ..Counters { feeds: BTreeMap::new(), sinks: BTreeMap::new(), left_out: BTreeSet::new(), ..*inner }
+        };
+        let feeds = inner.feeds.len() as u64;
+        Scrape { inner: counters, feeds, failing_feeds, outboxes, free, process: ProcessUsage::now() }
     }
 
     /// All metrics in the text format of Prometheus.
-    pub fn text(&self, outboxes: Outboxes) -> String {
+    pub fn text(&self, outboxes: Outboxes, level: MetricsLevel) -> String {
         let mut text = String::new();
         // Writing to a text does not fail.
-        let _ = self.scrape(outboxes).write(&mut text);
+        let _ = self.scrape(outboxes, level).write(&mut text);
         text
     }
 }
@@ -315,7 +421,6 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Waiting;
 
     const SINKS: &[&str] = &["lake"];
 
@@ -351,7 +456,8 @@ mod tests {
         metrics.late("contoso", "prod", Duration::from_secs(3));
         let key = ("lake".to_owned(), "contoso".to_owned());
         let waiting = vec![(key.clone(), Waiting { events: 2, bytes: 90 })];
-        let text = metrics.text(Outboxes { waiting, full: vec![key], free: [("lake".to_owned(), 123)].into() });
+        let text = metrics
+            .text(Outboxes { waiting, full: vec![key], free: [("lake".to_owned(), 123)].into() }, MetricsLevel::Feed);
         check(
             &text,
             &[
@@ -404,7 +510,10 @@ mod tests {
         for blame in Blame::ALL {
             lines.push(format!(r#"collector_failing_scopes{{fault="{blame}"}} 0"#));
         }
-        check(&metrics.text(Outboxes::default()), &lines.iter().map(String::as_str).collect::<Vec<_>>());
+        check(
+            &metrics.text(Outboxes::default(), MetricsLevel::Feed),
+            &lines.iter().map(String::as_str).collect::<Vec<_>>(),
+        );
     }
 
     #[test]
@@ -417,7 +526,7 @@ mod tests {
         // Work that was in flight ends.
         metrics.sink("lake", "contoso", |counts| counts.delivered += 1);
         metrics.feed("fabrikam", "main", |counts| counts.events += 1);
-        let text = metrics.text(Outboxes::default());
+        let text = metrics.text(Outboxes::default(), MetricsLevel::Feed);
         check(
             &text,
             &[
@@ -433,21 +542,24 @@ mod tests {
         let metrics = metrics();
         metrics.left_out([("contoso".to_owned(), "test".to_owned(), "credential-unreadable")]);
         let line = r#"collector_feed_left_out{tenant="contoso",feed="test",reason="credential-unreadable"} 1"#;
-        check(&metrics.text(Outboxes::default()), &["collector_feeds_left_out 1", line]);
+        check(&metrics.text(Outboxes::default(), MetricsLevel::Feed), &["collector_feeds_left_out 1", line]);
         metrics.left_out([]);
-        assert!(!metrics.text(Outboxes::default()).contains("credential-unreadable"));
+        assert!(!metrics.text(Outboxes::default(), MetricsLevel::Feed).contains("credential-unreadable"));
     }
 
     #[test]
     fn labels_are_escaped() {
         let metrics = Metrics::default();
         metrics.configure([("a\"b\\c\nd", "feed", &[][..])].into_iter());
-        check(&metrics.text(Outboxes::default()), &[r#"collector_events_total{tenant="a\"b\\c\nd",feed="feed"} 0"#]);
+        check(
+            &metrics.text(Outboxes::default(), MetricsLevel::Feed),
+            &[r#"collector_events_total{tenant="a\"b\\c\nd",feed="feed"} 0"#],
+        );
     }
 
     #[test]
     fn what_runs_is_told_of() {
-        let text = metrics().text(Outboxes::default());
+        let text = metrics().text(Outboxes::default(), MetricsLevel::Feed);
         let line = text.lines().find(|line| line.starts_with("collector_build_info{")).unwrap();
         assert!(
             line.ends_with("} 1") && line.contains(&format!("version=\"{}\"", env!("CARGO_PKG_VERSION"))),
@@ -456,5 +568,40 @@ mod tests {
         assert!(line.contains("commit=\"") && line.contains(crate::built_in::SHA256), "{line}");
         let process = |name: &str| text.lines().any(|line| line.starts_with(name));
         assert!(process("process_cpu_seconds_total ") && process("process_start_time_seconds "), "{text}");
+    }
+
+    #[test]
+    fn a_tenant_has_the_sums_of_its_feeds_and_the_times_that_need_somebody_first() {
+        let metrics = Metrics::default();
+        metrics.configure([("a", "one", &[][..]), ("a", "two", &[]), ("ab", "one", &[])].into_iter());
+        for (tenant, feed, events, collected, end) in
+            [("a", "one", 3, Some(9_000), 7_000), ("a", "two", 4, Some(5_000), 6_000), ("ab", "one", 5, None, 8_000)]
+        {
+            metrics.feed(tenant, feed, |counts| {
+                counts.polled(None, events, &[Notice { code: "odd".to_owned(), message: String::new() }]);
+                counts.last_collected = collected;
+                counts.credentials_expire = vec![("client_secret".to_owned(), end)];
+                counts.search_fault = Some(Blame::Tenant);
+            });
+        }
+        let text = metrics.text(Outboxes::default(), MetricsLevel::Tenant);
+        check(
+            &text,
+            &[
+                r#"collector_polls_total{tenant="a",outcome="collected"} 2"#,
+                r#"collector_events_total{tenant="a"} 7"#,
+                r#"collector_events_total{tenant="ab"} 5"#,
+                r#"collector_last_collected_timestamp_seconds{tenant="a"} 5"#,
+                r#"collector_last_collected_timestamp_seconds{tenant="ab"} 0"#,
+                r#"collector_credential_expiry_timestamp_seconds{tenant="a",setting="client_secret"} 6"#,
+                r#"collector_notices_total{tenant="a",code="odd"} 2"#,
+                r#"collector_failing_feeds{fault="tenant"} 3"#,
+                "collector_feeds 3",
+            ],
+        );
+        assert!(!text.contains("feed=\""), "{text}");
+        assert_eq!(MetricsLevel::asked("a=b&by=feed"), Ok(MetricsLevel::Feed));
+        assert_eq!(MetricsLevel::asked(""), Ok(MetricsLevel::Tenant));
+        assert_eq!(MetricsLevel::asked("by=scope"), Err("scope".to_owned()));
     }
 }

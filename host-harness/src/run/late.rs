@@ -1,7 +1,7 @@
 //! Feeds that are still being checked when the other feeds of their configuration start: each follows when its plugin
 //! is ready, and the others do not wait for it.
 
-use super::page::number;
+use super::page::words::number;
 use super::{RunLoop, tell_left_out, tell_odd};
 use crate::collector::{LeftOutRow, WaitingRow};
 use crate::config::admission::{Admission, Late, LeftOut, WaitingFeed};

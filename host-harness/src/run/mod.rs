@@ -34,7 +34,7 @@ use crate::config::{self, CollectorConfig, ConfigProblem, NetworkConfig, Pins, S
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::run::late::LateFeeds;
-use crate::run::page::number;
+use crate::run::page::words::number;
 use crate::run::server::{StatusRequest, StatusServer};
 use crate::run::watch::Turns;
 use crate::sink::delivery::{Deliveries, Surroundings};
@@ -360,9 +360,11 @@ impl RunLoop {
         // A client that went away does not wait for an answer.
         match question {
             StatusRequest::Health(answer) => drop(answer.send(self.collector.health().map_err(StoreError::clone))),
-            StatusRequest::Snapshot(rows, answer) => {
-                let (draft, left_out, waiting) =
-                    (self.collector.draft(rows), self.left_out.clone(), self.waiting_rows());
+            StatusRequest::Snapshot(query, answer) => {
+                let (draft, mut waiting) = (self.collector.draft(&query), self.waiting_rows());
+                let (left_out_total, waiting_total) = (self.left_out.len(), waiting.len());
+                let left_out = self.left_out.iter().take(limits::STATUS_ROWS).cloned().collect();
+                waiting.truncate(limits::STATUS_ROWS);
                 let refused = self.refused.iter().flat_map(|refused| &refused.problems);
                 let notes: Vec<String> =
                     refused.map(|problem| format!("the configuration is not accepted: {problem}")).collect();
@@ -370,7 +372,8 @@ impl RunLoop {
                 tokio::task::spawn_blocking(move || {
                     let mut snapshot = draft.cleaned();
                     snapshot.notes.extend(notes);
-                    drop(answer.send(StatusSnapshot { left_out, waiting, ..snapshot }));
+                    let more = StatusSnapshot { left_out, left_out_total, waiting, waiting_total, ..snapshot };
+                    drop(answer.send(more));
                 });
             }
         }

@@ -1,4 +1,4 @@
-//! Metrics, health and the status page over HTTP, for operators and for Prometheus. The four paths are distinguished
+//! Metrics, health and the status page over HTTP, for operators and for Prometheus. The few paths are distinguished
 //! without a router: the slots of connections, the time limits of an exchange, the token before an unknown path and 405
 //! before both would be our own code with a router, too.
 
@@ -25,18 +25,19 @@ use tokio::sync::{mpsc, oneshot};
 use crate::collector::StatusSnapshot;
 use crate::collector::work::Pipeline;
 use crate::limits;
-use crate::metrics::{self, Scrape};
-use crate::run::page::page;
+use crate::metrics::{self, MetricsLevel, SinkCounts};
+use crate::overview::Query;
+use crate::run::page::{Page, SinkSummary, question};
 use crate::run::slots::{ConnectionSlot, ConnectionSlots};
 use crate::run::writing::WriteTimeout;
-use crate::store::StoreError;
+use crate::store::{StoreError, Waiting};
 
 /// A question of the status server to the collector.
 pub enum StatusRequest {
     /// Whether the collector works; the answer is the store's error, if it has one.
     Health(oneshot::Sender<Result<(), StoreError>>),
-    /// The state of all scopes, with at most this many rows.
-    Snapshot(usize, oneshot::Sender<StatusSnapshot>),
+    /// The answer to a question about all scopes.
+    Snapshot(Query, oneshot::Sender<StatusSnapshot>),
 }
 
 /// The data from which answers are made.
@@ -112,15 +113,39 @@ impl StatusServer {
                 with(hyper::header::WWW_AUTHENTICATE, "Bearer", text(401, words.to_owned()))
             }
             "/metrics" => {
-                let scrape = self.pipeline.metrics.scrape(self.pipeline.deliveries.outboxes());
-                metrics(scrape, reads_gzip(request.headers()))
+                let level = match MetricsLevel::asked(request.uri().query().unwrap_or_default()) {
+                    Ok(level) => level,
+                    Err(found) => return text(400, format!("found by={found:?}, expected tenant or feed\n")),
+                };
+                let pipeline = self.pipeline.clone();
+                let gzip = reads_gzip(request.headers());
+                streamed(metrics::CONTENT_TYPE, gzip, move |output| {
+                    pipeline.metrics.scrape(pipeline.deliveries.outboxes(), level).write(output)
+                })
             }
-            "/" => match self.ask(|answer| StatusRequest::Snapshot(limits::STATUS_ROWS, answer)).await {
-                Some(snapshot) => content(200, "text/html; charset=utf-8", page(&snapshot, (self.pipeline.clock)())),
-                None => text(503, "the collector does not answer\n".to_owned()),
+            path => match question(path, request.uri().query().unwrap_or_default()) {
+                Some((query, reloads)) => self.page(query, reloads, reads_gzip(request.headers())).await,
+                None => text(404, "this server has: /metrics /healthz /readyz / /tenant /scope\n".to_owned()),
             },
-            _ => text(404, "this server has: /metrics /healthz /readyz /\n".to_owned()),
         }
+    }
+
+    /// Answers with a page. The history is read beside the collector, on a connection of its own.
+    async fn page(&self, query: Query, reloads: bool, gzip: bool) -> HttpResponse {
+        let asked = query.clone();
+        let Some(snapshot) = self.ask(|answer| StatusRequest::Snapshot(asked, answer)).await else {
+            return text(503, "the collector does not answer\n".to_owned());
+        };
+        let pipeline = self.pipeline.clone();
+        streamed("text/html; charset=utf-8", gzip, move |output| {
+            let now = (pipeline.clock)();
+            let mut page = Page { query, snapshot, reloads, now, ..Page::default() };
+            page.sinks = sinks(&pipeline, &page.snapshot);
+            if let Err(error) = page.read(pipeline.store.file()) {
+                page.trouble = Some(error.to_string());
+            }
+            page.write(output)
+        })
     }
 
     fn may_read(&self, request: &hyper::Request<Incoming>) -> bool {
@@ -180,12 +205,32 @@ fn content(status: u16, kind: &'static str, body: String) -> HttpResponse {
 fn response(status: u16, kind: &'static str) -> hyper::http::response::Builder {
     let builder = hyper::Response::builder().status(status).header("content-type", kind);
     let builder = builder.header("cache-control", "no-store").header("x-content-type-options", "nosniff");
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
     builder.header("content-security-policy", policy)
 }
 
-/// Sends the metrics while they are written: those of ten thousand feeds have 40 MB.
-fn metrics(scrape: Scrape, gzip: bool) -> HttpResponse {
+/// Returns the work of each sink, over all tenants.
+fn sinks(pipeline: &Pipeline, snapshot: &StatusSnapshot) -> Vec<SinkSummary> {
+    let mut rows = pipeline.metrics.sinks();
+    for ((sink, _), Waiting { events, bytes }) in pipeline.deliveries.outboxes().waiting {
+        let of_sink = &mut rows.entry(sink).or_default().1;
+        *of_sink = Waiting { events: of_sink.events + events, bytes: of_sink.bytes + bytes };
+    }
+    let summary = |(sink, (counts, waiting)): (String, (SinkCounts, Waiting))| {
+        let failing = snapshot.sinks.iter().filter(|row| row.sink == sink).find_map(|row| row.failing.as_ref());
+        let SinkCounts { delivered, dead_letters: refused, last_delivered, .. } = counts;
+        let trouble = failing.map(|failing| format!("{}: {}", failing.trouble.code, failing.trouble.why));
+        SinkSummary { sink, waiting, delivered, refused, last_delivered, trouble }
+    };
+    rows.into_iter().map(summary).collect()
+}
+
+/// Sends a text while it is written: the metrics of ten thousand feeds have 40 MB.
+fn streamed(
+    kind: &'static str,
+    gzip: bool,
+    write: impl FnOnce(&mut dyn fmt::Write) -> fmt::Result + Send + 'static,
+) -> HttpResponse {
     let (sender, receiver) = mpsc::channel::<Bytes>(2);
     tokio::task::spawn_blocking(move || {
         let chunks = BufWriter::with_capacity(limits::METRICS_CHUNK_BYTES, Chunks(sender));
@@ -193,11 +238,11 @@ fn metrics(scrape: Scrape, gzip: bool) -> HttpResponse {
         let _ = match gzip {
             true => {
                 let mut text = ByteWriter(GzEncoder::new(chunks, Compression::fast()));
-                scrape.write(&mut text).map_err(io::Error::other).and_then(|()| text.0.finish()?.flush())
+                write(&mut text).map_err(io::Error::other).and_then(|()| text.0.finish()?.flush())
             }
             false => {
                 let mut text = ByteWriter(chunks);
-                scrape.write(&mut text).map_err(io::Error::other).and_then(|()| text.0.flush())
+                write(&mut text).map_err(io::Error::other).and_then(|()| text.0.flush())
             }
         };
     });
@@ -205,7 +250,7 @@ fn metrics(scrape: Scrape, gzip: bool) -> HttpResponse {
         let chunk = receiver.recv().await?;
         Some((Ok::<_, Infallible>(Frame::data(chunk)), receiver))
     });
-    let builder = response(200, metrics::CONTENT_TYPE).header("vary", "accept-encoding");
+    let builder = response(200, kind).header("vary", "accept-encoding");
     let builder = if gzip { builder.header("content-encoding", "gzip") } else { builder };
     builder.body(StreamBody::new(frames).boxed_unsync()).unwrap_or_default()
 }

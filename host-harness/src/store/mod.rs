@@ -103,6 +103,17 @@ pub enum StoreErrorKind {
         /// The last version that this program knows.
         known: u32,
     },
+    /// An earlier version wrote the file, and only a collector updates it.
+    #[error(
+        "found schema {found}, which an earlier version wrote, expected {known}; `run` or `poll --state` of this version \
+         updates it"
+    )]
+    Older {
+        /// Version of its schema.
+        found: u32,
+        /// The version that this program reads.
+        known: u32,
+    },
     /// Any other error.
     #[error(transparent)]
     Other(Cause),
@@ -163,6 +174,35 @@ pub struct Standing {
     pub last_good: Option<u64>,
     /// Whether the scope is polled.
     pub watch: Polling,
+    /// Its figure at the last poll that gave one.
+    pub figure: Option<Points>,
+}
+
+/// A figure, its largest possible value, and its weight in an average over scopes. All three are finite.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Points {
+    /// The figure.
+    pub value: f64,
+    /// The largest possible value; 0 if nothing was measured.
+    pub maximum: f64,
+    /// The weight.
+    pub weight: f64,
+}
+
+impl Points {
+    /// Returns the numbers of a measure; `None` if one of them is not finite.
+    pub fn of(measure: &Measure) -> Option<Points> {
+        let Measure { value, maximum, weight, .. } = *measure;
+        [value, maximum, weight].iter().all(|number| number.is_finite()).then_some(Points { value, maximum, weight })
+    }
+}
+
+/// Returns the measure that stands for the whole scope: the first one. Several measures that all come from one kind of
+/// event are the parts of a figure that was not collected.
+pub fn of_whole(measures: &[Measure]) -> Option<&Measure> {
+    let (first, others) = measures.split_first()?;
+    let are_parts = !others.is_empty() && others.iter().all(|other| other.kind == first.kind);
+    (!are_parts && Points::of(first).is_some()).then_some(first)
 }
 
 /// Whether a scope is polled, by the last search for scopes.

@@ -3,6 +3,7 @@
 
 pub mod for_tests;
 mod lock;
+pub mod reading;
 mod rows;
 mod schema;
 #[cfg(test)]
@@ -18,14 +19,14 @@ use source_host::limits::milliseconds;
 
 use self::lock::{Lock, lock, private};
 use self::rows::{
-    Stored, keep_figures, keep_scope, keep_throttle, keeping_feeds, kept, queue, reusable, scope_row, waiting,
+    Stored, backlog, keep_figures, keep_scope, keep_throttle, keeping_feeds, kept, queue, reusable, scope_row, waiting,
 };
 use self::schema::prepare;
 use super::budget::{Excess, StoredBytes};
 use super::space::FreeSpace;
 use super::{
     Backlog, FeedRow, KeptRow, Partition, PollRecord, Queued, ScopeRow, Store, StoreError, StoreErrorKind, StoreResult,
-    Throttle,
+    Throttle, of_whole,
 };
 use crate::files;
 use crate::limits;
@@ -145,7 +146,8 @@ impl Store for SqliteStore {
             let low = space.look(reusable(connection)?, poll.budgets.min_free_bytes);
             let transaction = connection.transaction()?;
             let before = kept(&transaction, &poll.row)?;
-            let scope = keep_scope(&transaction, &poll.row)?;
+            let figure = of_whole(&poll.measures).map(|measure| measure.subject.as_str());
+            let scope = keep_scope(&transaction, &poll.row, figure)?;
             if let Some(state) = &poll.state {
                 transaction
                     .prepare_cached(
@@ -198,7 +200,7 @@ impl Store for SqliteStore {
         self.run(|connection| {
             let transaction = connection.transaction()?;
             for row in rows {
-                keep_scope(&transaction, row)?;
+                keep_scope(&transaction, row, None)?;
             }
             transaction.commit()
         })
@@ -242,21 +244,7 @@ impl Store for SqliteStore {
     }
 
     fn backlog(&mut self) -> StoreResult<Vec<Backlog>> {
-        self.run(|connection| {
-            let mut select = connection.prepare(
-                "SELECT sink, tenant, feed, count(*), sum(length(body)) FROM outbox GROUP BY sink, tenant, feed",
-            )?;
-            let rows = select.query_map([], |row| {
-                Ok(Backlog {
-                    sink: row.get(0)?,
-                    tenant: row.get(1)?,
-                    feed: row.get(2)?,
-                    events: row.get::<_, i64>(3)? as u64,
-                    bytes: row.get::<_, i64>(4)? as u64,
-                })
-            })?;
-            rows.collect()
-        })
+        self.run(|connection| backlog(connection))
     }
 
     fn queued(

@@ -2,11 +2,11 @@
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, params};
-use source_host::contract::{Measure, Scope};
+use source_host::contract::Scope;
 use source_host::digest::ShortDigest;
 
 use crate::store::budget::StoredBytes;
-use crate::store::{PollRecord, ScopeRow, Standing, Throttle};
+use crate::store::{Backlog, Points, PollRecord, ScopeRow, Standing, Throttle};
 
 fn unreadable(column: usize, error: serde_json::Error) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
@@ -38,8 +38,9 @@ pub(super) fn scope_row(row: &Row<'_>) -> rusqlite::Result<ScopeRow> {
     })
 }
 
-/// Writes a scope and returns its number. If the scope belonged to another tenant, all data of that tenant is removed.
-pub(super) fn keep_scope(transaction: &Transaction<'_>, row: &ScopeRow) -> rusqlite::Result<i64> {
+/// Writes a scope and returns its number. `figure` is the subject of the figure that stands for the whole scope; `None`
+/// keeps the stored one. If the scope belonged to another tenant, all data of that tenant is removed.
+pub(super) fn keep_scope(transaction: &Transaction<'_>, row: &ScopeRow, figure: Option<&str>) -> rusqlite::Result<i64> {
     let of_another: Option<i64> = transaction
         .prepare_cached("SELECT number FROM scope WHERE feed = ?1 AND scope = ?2 AND tenant <> ?3")?
         .query_row(params![row.feed, row.scope.id, row.tenant], |row| row.get(0))
@@ -47,16 +48,18 @@ pub(super) fn keep_scope(transaction: &Transaction<'_>, row: &ScopeRow) -> rusql
     if let Some(number) = of_another {
         transaction.execute("DELETE FROM state WHERE scope = ?1", [number])?;
         transaction.execute("DELETE FROM history WHERE scope = ?1", [number])?;
+        transaction.execute("UPDATE scope SET figure = NULL WHERE number = ?1", [number])?;
     }
     let text = |value: Result<String, serde_json::Error>| {
         value.map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
     };
     transaction
         .prepare_cached(
-            "INSERT INTO scope (feed, scope, tenant, discovered, standing)
-             VALUES (:feed, :scope, :tenant, :discovered, :standing)
+            "INSERT INTO scope (feed, scope, tenant, discovered, standing, figure)
+             VALUES (:feed, :scope, :tenant, :discovered, :standing, :figure)
              ON CONFLICT (feed, scope) DO UPDATE SET
-                 tenant = excluded.tenant, discovered = excluded.discovered, standing = excluded.standing
+                 tenant = excluded.tenant, discovered = excluded.discovered, standing = excluded.standing,
+                 figure = coalesce(excluded.figure, figure)
              RETURNING number",
         )?
         .query_row(
@@ -66,6 +69,7 @@ pub(super) fn keep_scope(transaction: &Transaction<'_>, row: &ScopeRow) -> rusql
                 ":tenant": row.tenant,
                 ":discovered": text(serde_json::to_string(&row.scope))?,
                 ":standing": text(serde_json::to_string(&row.standing))?,
+                ":figure": figure,
             },
             |row| row.get(0),
         )
@@ -86,9 +90,7 @@ pub(super) fn keep_figures(transaction: &Transaction<'_>, scope: i64, poll: &Pol
              kind = excluded.kind, title = excluded.title, value = excluded.value,
              maximum = excluded.maximum, weight = excluded.weight",
     )?;
-    let is_number =
-        |measure: &&Measure| [measure.value, measure.maximum, measure.weight].iter().all(|one| one.is_finite());
-    for measure in poll.measures.iter().filter(is_number) {
+    for measure in poll.measures.iter().filter(|measure| Points::of(measure).is_some()) {
         let same = last
             .query_row(
                 named_params! {
@@ -128,6 +130,22 @@ pub(super) fn queue(transaction: &Transaction<'_>, poll: &PollRecord) -> rusqlit
         }
     }
     Ok(())
+}
+
+/// Returns the events that wait for each sink.
+pub(super) fn backlog(connection: &Connection) -> rusqlite::Result<Vec<Backlog>> {
+    let mut select = connection
+        .prepare("SELECT sink, tenant, feed, count(*), sum(length(body)) FROM outbox GROUP BY sink, tenant, feed")?;
+    let rows = select.query_map([], |row| {
+        Ok(Backlog {
+            sink: row.get(0)?,
+            tenant: row.get(1)?,
+            feed: row.get(2)?,
+            events: row.get::<_, i64>(3)? as u64,
+            bytes: row.get::<_, i64>(4)? as u64,
+        })
+    })?;
+    rows.collect()
 }
 
 /// Returns the bytes of a feed's events that wait for the poll's sinks.

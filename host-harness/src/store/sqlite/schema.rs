@@ -120,6 +120,10 @@ pub(super) const MIGRATIONS: &[&str] = &[
         WHERE (tenant, feed) = (SELECT tenant, feed FROM scope WHERE number = new.scope);
     END;
 ",
+    // The subject of the figure that stands for the whole scope.
+    "
+    ALTER TABLE scope ADD COLUMN figure TEXT;
+",
 ];
 
 /// Configures a connection; returns the fault that makes the file unusable.

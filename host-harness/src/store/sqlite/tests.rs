@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use source_host::contract::{Measure, Scope};
 use source_host::digest::ShortDigest;
 
+use super::reading::{Series, StoreReader};
 use super::schema::{APPLICATION_ID, MIGRATIONS};
 use super::*;
 use crate::store::budget::Budgets;
@@ -261,4 +262,59 @@ fn every_transaction_is_synced() {
         Ok((mode, synchronous))
     });
     assert_eq!(found.unwrap(), ("wal".to_owned(), 2));
+}
+
+#[test]
+fn a_reader_sees_each_commit_beside_the_writer_and_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("collector.db");
+    let mut store = SqliteStore::open(&file).unwrap();
+    let part = |number: u32, value: f64| Measure {
+        kind: "parts".to_owned(),
+        subject: format!("part-{number}"),
+        title: format!("Part {number}"),
+        value,
+        maximum: 5.0,
+        weight: 1.0,
+    };
+    let mut poll = record("one", "state", 1);
+    poll.measures.extend([part(1, 5.0), part(2, 1.0)]);
+    store.commit(&poll).unwrap();
+    let reader = StoreReader::open(&file).unwrap();
+    assert_eq!(reader.scopes().unwrap().len(), 1);
+    (poll.time, poll.measures[0].value, poll.measures[2].value) = (9, 0.5, 0.5);
+    store.commit(&poll).unwrap();
+    // A standing that is written without a poll keeps the subject of the figure.
+    store.keep_scopes(&[poll.row.clone()]).unwrap();
+    let figure = |since: u64| reader.figure("prod", "one", since).unwrap().unwrap();
+    let times = |series: &Series| series.samples.iter().map(|sample| sample.time).collect::<Vec<_>>();
+    assert_eq!(
+        (figure(0).subject.as_str(), times(&figure(0)), times(&figure(5)), times(&figure(9))),
+        ("subject", vec![1, 9], vec![1, 9], vec![9])
+    );
+    let parts = reader.parts("prod", "one", 0).unwrap();
+    let told: Vec<_> = parts.iter().map(|part| (part.title.as_str(), times(part))).collect();
+    assert_eq!(told, [("Part 1", vec![1]), ("Part 2", vec![1, 9])]);
+    assert!(reader.figure("prod", "two", 0).unwrap().is_none() && reader.parts("prod", "two", 0).unwrap().is_empty());
+    assert_eq!(reader.backlog().unwrap()[0].events, 2);
+    // The scope of another tenant has no figure yet.
+    poll.row.tenant = "fabrikam".to_owned();
+    store.keep_scopes(&[poll.row]).unwrap();
+    assert!(reader.figure("prod", "one", 0).unwrap().is_none());
+}
+
+#[test]
+fn a_file_of_an_earlier_version_is_read_once_a_collector_opened_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("collector.db");
+    {
+        let connection = Connection::open(&file).unwrap();
+        connection.execute_batch(&MIGRATIONS[..2].concat()).unwrap();
+        connection.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        connection.pragma_update(None, "user_version", 2).unwrap();
+    }
+    let error = StoreReader::open(&file).map(drop).unwrap_err();
+    assert_eq!(error.what, StoreErrorKind::Older { found: 2, known: MIGRATIONS.len() as u32 });
+    drop(SqliteStore::open(&file).unwrap());
+    assert!(StoreReader::open(&file).unwrap().scopes().unwrap().is_empty());
 }

@@ -1,0 +1,375 @@
+//! `status`: the state of all scopes, read from the store, also while `run` writes it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use host_harness::collector::{NextAttempt, SnapshotRow};
+use host_harness::config::{Config, FeedConfig};
+use host_harness::environment;
+use host_harness::overview::figures::{Average, percent, trend};
+use host_harness::overview::history::{self, Course, RowHistory};
+use host_harness::overview::{Choice, Condition, Extent, ListedScope, Query, choose};
+use host_harness::run::page::words::{ago, difference, moment, next, number, points};
+use host_harness::store::sqlite::reading::StoreReader;
+use host_harness::store::{Polling, ScopeRow, Waiting};
+use host_harness::{limits, terminal};
+use serde_json::{Value, json};
+use source_host::text;
+
+use super::{STDOUT, problems_of};
+
+/// Number of days of the trends.
+const DAYS: [usize; 2] = [30, 90];
+
+/// Width of the table in a file or a pipe.
+const PLAIN_WIDTH: usize = 160;
+
+/// The rows of the store that belong to a configuration.
+pub struct StoredRows {
+    /// The store.
+    pub reader: StoreReader,
+    /// The rows, in the order of tenant, feed and name.
+    pub rows: Vec<SnapshotRow>,
+    /// Feeds without a row: tenant and id.
+    pub unseen: Vec<(String, String)>,
+}
+
+impl StoredRows {
+    /// Reads the rows of the configured feeds. `None` if no collector has made the store yet.
+    pub fn read(config: &Config) -> anyhow::Result<Option<StoredRows>> {
+        let file = &config.collector.state;
+        if !file.exists() {
+            return Ok(None);
+        }
+        let reader = StoreReader::open(file)?;
+        let feeds: HashMap<&str, &FeedConfig> = config.feeds.iter().map(|feed| (feed.id.as_str(), feed)).collect();
+        let mut rows = Vec::new();
+        for row in reader.scopes()? {
+            let Some(feed) = feeds.get(row.feed.as_str()).filter(|feed| feed.tenant == row.tenant) else { continue };
+            if row.standing.watch != Polling::Unasked {
+                rows.push(shown(row, feed));
+            }
+        }
+        rows.sort_by(|one, other| {
+            (&one.tenant, &one.feed, &one.scope).cmp(&(&other.tenant, &other.feed, &other.scope))
+        });
+        let seen: std::collections::HashSet<&str> = rows.iter().map(|row| row.feed.as_str()).collect();
+        let unseen = config.feeds.iter().filter(|feed| !seen.contains(feed.id.as_str()));
+        let unseen = unseen.map(|feed| (feed.tenant.clone(), feed.id.clone())).collect();
+        Ok(Some(StoredRows { reader, rows, unseen }))
+    }
+}
+
+fn shown(row: ScopeRow, feed: &FeedConfig) -> SnapshotRow {
+    let ScopeRow { feed: id, tenant, scope, standing } = row;
+    let failure = standing.outcome.map(|failure| *failure);
+    SnapshotRow {
+        tenant,
+        feed: id,
+        scope: Some(scope.called()),
+        id: Some(scope.id),
+        contact: feed.contact.clone(),
+        blame: failure.as_ref().map(source_host::contract::Failure::blame),
+        since: failure.is_some().then_some(standing.since),
+        failure,
+        next: (standing.watch == Polling::Polled).then_some(NextAttempt::At(standing.due)),
+        interval: feed.interval.as_ref().map_or(Duration::from_secs(3_600), |interval| interval.time),
+        last_good: standing.last_good,
+        figure: standing.figure,
+    }
+}
+
+/// Prints the state of all scopes, or of those that the question asks for. Returns the exit status.
+pub fn status(config: &Config, query: &Query, json: bool, now: u64) -> anyhow::Result<u8> {
+    let is_wrong = problems_of(config);
+    let stored = StoredRows::read(config)?;
+    let Some(StoredRows { reader, rows, unseen }) = stored else {
+        say!(
+            "no scope was collected yet: there is no state in {}\n  fix: start `run` or `poll --state` with this configuration",
+            config.collector.state.display()
+        );
+        return Ok(if is_wrong { 2 } else { 1 });
+    };
+    let sinks = sinks(config, &reader)?;
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    match json {
+        true => write_json(&mut out, &reader, &rows, &unseen, &sinks, now)?,
+        false => write_text(&mut out, &reader, &rows, &unseen, &sinks, query, now)?,
+    }
+    out.flush().context(STDOUT)?;
+    let needs = rows.iter().any(|row| Condition::of(row.failure.as_ref()) == Condition::Person)
+        || !unseen.is_empty()
+        || sinks.iter().any(|sink| sink.dead_letters > 0);
+    let collected = rows.iter().any(|row| Condition::of(row.failure.as_ref()) == Condition::Collected);
+    Ok(match (is_wrong, collected, needs) {
+        (true, ..) => 2,
+        (_, false, _) => 1,
+        (_, _, true) => 3,
+        _ => 0,
+    })
+}
+
+/// The events of a sink that wait, or that it refused for good.
+struct StoredSink {
+    sink: String,
+    waiting: Waiting,
+    /// Bytes of the file of dead letters.
+    dead_letters: u64,
+    file: String,
+}
+
+fn sinks(config: &Config, reader: &StoreReader) -> anyhow::Result<Vec<StoredSink>> {
+    let mut sinks: BTreeMap<String, StoredSink> = BTreeMap::new();
+    for sink in &config.sinks {
+        let dead_letters = std::fs::metadata(&sink.dead_letters).map_or(0, |file| file.len());
+        let file = sink.dead_letters.display().to_string();
+        let row = StoredSink { sink: sink.id.clone(), waiting: Waiting::default(), dead_letters, file };
+        sinks.insert(sink.id.clone(), row);
+    }
+    for backlog in reader.backlog()? {
+        let new = || StoredSink {
+            sink: backlog.sink.clone(),
+            waiting: Waiting::default(),
+            dead_letters: 0,
+            file: String::new(),
+        };
+        let Waiting { events, bytes } = &mut sinks.entry(backlog.sink.clone()).or_insert_with(new).waiting;
+        *events += backlog.events;
+        *bytes += backlog.bytes;
+    }
+    Ok(sinks.into_values().collect())
+}
+
+fn write_text(
+    out: &mut impl Write,
+    reader: &StoreReader,
+    rows: &[SnapshotRow],
+    unseen: &[(String, String)],
+    sinks: &[StoredSink],
+    query: &Query,
+    now: u64,
+) -> anyhow::Result<()> {
+    let listed: Vec<_> = rows
+        .iter()
+        .map(|row| ListedScope {
+            tenant: &row.tenant,
+            feed: &row.feed,
+            scope: row.id.as_deref(),
+            name: row.scope.as_deref(),
+            state: Condition::of(row.failure.as_ref()),
+            figure: row.figure,
+        })
+        .collect();
+    let choice = choose(&listed, query);
+    let row = |number: &usize| &rows[*number];
+    let width = terminal::width(environment::variable("COLUMNS")).unwrap_or(PLAIN_WIDTH);
+    let attention: Vec<_> = choice.rows[..choice.attention].iter().map(row).collect();
+    write_attention(out, &attention, choice.attention_total, unseen, sinks, now)?;
+
+    let keys: Vec<_> = choice
+        .rows
+        .iter()
+        .enumerate()
+        .map(|(place, number)| rows[*number].key().filter(|_| place >= choice.attention))
+        .collect();
+    let member = |number: &usize| {
+        let (feed, scope) = rows[*number].key().unwrap_or_default();
+        (feed.to_owned(), scope.to_owned())
+    };
+    let members: Vec<Vec<_>> =
+        choice.tenants.iter().map(|tenant| tenant.members.iter().map(member).collect()).collect();
+    let history = history::read(reader, &keys, &members, DAYS[1], now)?;
+    let mut table = vec![
+        ["tenant / scope", "score", "points", "30 d", "90 d", "failing most", "good", "next", "outcome"]
+            .map(str::to_owned),
+    ];
+    for (place, tenant) in choice.tenants.iter().enumerate() {
+        let course = history.tenants.get(place).map_or(&[][..], Vec::as_slice);
+        let [month, quarter] = trends(course);
+        let score = tenant.score.map_or_else(|| "-".to_owned(), |score| format!("{score:.1} %"));
+        let all: usize = tenant.counts.iter().sum();
+        let none = String::new;
+        table.push([
+            tenant.tenant.clone(),
+            score,
+            none(),
+            month,
+            quarter,
+            none(),
+            none(),
+            none(),
+            number(all, "scope"),
+        ]);
+        for place in tenant.shown.clone() {
+            table.push(cells(row(&choice.rows[place]), &history.rows[place], now));
+        }
+        let more = tenant.matching - tenant.shown.len();
+        if more > 0 {
+            let mut cells: [String; 9] = std::array::from_fn(|_| String::new());
+            cells[0] = format!("  … {more} more: --tenant {}", tenant.tenant);
+            table.push(cells);
+        }
+    }
+    out.write_all(terminal::table(&table, width).as_bytes()).context(STDOUT)?;
+    write_foot(out, &choice, sinks)
+}
+
+fn write_foot(out: &mut impl Write, choice: &Choice, sinks: &[StoredSink]) -> anyhow::Result<()> {
+    let (page, pages) = choice.page;
+    if pages > 1 {
+        writeln!(out, "page {} of {pages}; --page shows another one", page + 1).context(STDOUT)?;
+    }
+    for StoredSink { sink, waiting, .. } in sinks {
+        let waiting = host_harness::run::page::words::waiting(*waiting);
+        writeln!(out, "sink {sink}: {waiting} wait").context(STDOUT)?;
+    }
+    Ok(())
+}
+
+fn write_attention(
+    out: &mut impl Write,
+    rows: &[&SnapshotRow],
+    total: usize,
+    unseen: &[(String, String)],
+    sinks: &[StoredSink],
+    now: u64,
+) -> anyhow::Result<()> {
+    let mut lines = Vec::new();
+    for row in rows {
+        let Some(failure) = &row.failure else { continue };
+        let state = Condition::of(Some(failure)).title();
+        let since = row.since.map(|since| format!(" since {}", moment(since))).unwrap_or_default();
+        let scope = row.scope.as_deref().unwrap_or("the whole feed");
+        lines.push(format!(
+            "{} · {} · {scope}: {state}: {}{since}: {}",
+            row.tenant, row.feed, failure.code, failure.cause
+        ));
+        lines.extend(failure.fix.as_ref().map(|fix| format!("  fix: {fix}")));
+        lines.extend(row.contact.as_ref().map(|contact| format!("  contact: {contact}")));
+        lines.push(format!("  tried again {}", next(row, now)));
+    }
+    if rows.len() < total {
+        lines.push(format!("… and {} more that fail", total - rows.len()));
+    }
+    for (tenant, feed) in unseen.iter().take(limits::STATUS_ROWS) {
+        lines.push(format!("{tenant} · {feed}: no scope was collected yet; the log of the collector says why"));
+    }
+    if unseen.len() > limits::STATUS_ROWS {
+        lines.push(format!("… and {} more feeds without a scope", unseen.len() - limits::STATUS_ROWS));
+    }
+    for StoredSink { sink, dead_letters, file, .. } in sinks.iter().filter(|sink| sink.dead_letters > 0) {
+        lines.push(format!("sink {sink}: dead letters in {file} ({dead_letters} bytes)"));
+    }
+    match lines.is_empty() {
+        true => writeln!(out, "nothing needs a person\n"),
+        false => writeln!(out, "{}\n", text::plain_lines(&lines.join("\n"))),
+    }
+    .context(STDOUT)
+}
+
+fn cells(row: &SnapshotRow, history: &RowHistory, now: u64) -> [String; 9] {
+    let none = || "-".to_owned();
+    let [month, quarter] = trends(&history.course);
+    let failing = history.failing.first();
+    [
+        format!("  {}", row.scope.as_deref().unwrap_or("the whole feed")),
+        row.figure.and_then(percent).map_or_else(none, |percent| format!("{percent:.1} %")),
+        row.figure.map_or_else(none, points),
+        month,
+        quarter,
+        failing.map_or_else(none, |part| format!("{:.2} {}", part.at_stake(), part.title)),
+        row.last_good.map_or_else(|| "never".to_owned(), |time| ago(time, now)),
+        next(row, now),
+        row.failure.as_ref().map_or_else(|| "collected".to_owned(), |failure| failure.code.clone()),
+    ]
+}
+
+/// How much a course of 90 days changed in its last 30 days, and in all.
+pub fn trends(course: &[Option<f64>]) -> [String; 2] {
+    DAYS.map(|days| {
+        let recent = &course[course.len().saturating_sub(days + 1)..];
+        trend(recent).map_or_else(|| "-".to_owned(), difference)
+    })
+}
+
+/// Writes one object for each tenant with all its scopes, one for each feed without a scope, and one for each sink.
+fn write_json(
+    out: &mut impl Write,
+    reader: &StoreReader,
+    rows: &[SnapshotRow],
+    unseen: &[(String, String)],
+    sinks: &[StoredSink],
+    now: u64,
+) -> anyhow::Result<()> {
+    for rows in rows.chunk_by(|one, other| one.tenant == other.tenant) {
+        let mut average = Average::default();
+        let mut scopes = Vec::new();
+        for row in rows {
+            let failure = row.failure.as_ref();
+            let state = Condition::of(failure);
+            if let Some(figure) = row.figure.filter(|_| state != Condition::Empty) {
+                average.add(figure);
+            }
+            let history = history::read(reader, &[row.key()], &[], DAYS[1], now)?.rows.pop().unwrap_or_default();
+            scopes.push(json!({
+                "feed": row.feed,
+                "scope": row.id,
+                "name": row.scope,
+                "state": state.word(),
+                "score": row.figure.map(|figure| json!({
+                    "value": figure.value, "maximum": figure.maximum, "weight": figure.weight, "percent": percent(figure),
+                })),
+                "trend": trend_of(&history.course),
+                "failing": history.failing.iter().map(|part| json!({
+                    "title": part.title, "value": part.points.value, "maximum": part.points.maximum,
+                    "at_stake": part.at_stake(),
+                })).collect::<Vec<_>>(),
+                "last_good": row.last_good.map(moment),
+                "next": match row.next { Some(NextAttempt::At(due)) => Some(moment(due)), _ => None },
+                "since": row.since.map(moment),
+                "code": failure.map(|failure| &failure.code),
+                "cause": failure.map(|failure| &failure.cause),
+                "fix": failure.and_then(|failure| failure.fix.as_ref()),
+                "contact": row.contact,
+            }));
+        }
+        let tenant = json!({ "tenant": rows[0].tenant, "percent": average.percent(), "scopes": scopes });
+        writeln!(out, "{tenant}").context(STDOUT)?;
+    }
+    for (tenant, feed) in unseen {
+        let row = json!({ "tenant": tenant, "feed": feed, "scopes": [], "cause": "no scope was collected yet" });
+        writeln!(out, "{row}").context(STDOUT)?;
+    }
+    for StoredSink { sink, waiting, dead_letters, file } in sinks {
+        let row = json!({
+            "sink": sink, "waiting_events": waiting.events, "waiting_bytes": waiting.bytes,
+            "dead_letter_bytes": dead_letters, "dead_letters": file,
+        });
+        writeln!(out, "{row}").context(STDOUT)?;
+    }
+    Ok(())
+}
+
+fn trend_of(course: &Course) -> Value {
+    let change = |days: usize| trend(&course[course.len().saturating_sub(days + 1)..]);
+    json!({ "days_30": change(DAYS[0]), "days_90": change(DAYS[1]) })
+}
+
+/// The question of the command line.
+pub fn query(
+    tenant: Option<String>,
+    state: Option<Condition>,
+    order: host_harness::overview::Order,
+    page: usize,
+) -> Query {
+    let extent = tenant.map_or(Extent::Tenants, Extent::Tenant);
+    Query { view: extent, state, order, page: page.saturating_sub(1), ..Query::default() }
+}
+
+/// Reads the configuration of a store that is only shown.
+pub fn load(file: &Path) -> Config {
+    super::load(file, None)
+}

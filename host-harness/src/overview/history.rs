@@ -1,0 +1,129 @@
+//! The history of the scopes of an answer, read from the store.
+
+use source_host::limits::{DAY, milliseconds};
+
+use crate::limits;
+use crate::overview::figures::{self, FigureChange};
+use crate::store::sqlite::reading::{Sample, Series, StoreReader};
+use crate::store::{Points, StoreError};
+
+/// A course in percent: the value at the end of each of some days, and now.
+pub type Course = Vec<Option<f64>>;
+
+/// The history of the scopes of an answer.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// The course of each tenant's average; empty if it was not asked for.
+    pub tenants: Vec<Course>,
+    /// The history of each row; that of a feed is empty.
+    pub rows: Vec<RowHistory>,
+}
+
+/// The history of one scope.
+#[derive(Debug, Clone, Default)]
+pub struct RowHistory {
+    /// The course of its figure.
+    pub course: Course,
+    /// The parts that do not reach their largest value, those with the most points at stake first.
+    pub failing: Vec<Part>,
+}
+
+/// A part of a scope's figure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// Name for people.
+    pub title: String,
+    /// Its figure.
+    pub points: Points,
+    /// When the figure became what it is, in Unix milliseconds.
+    pub since: u64,
+}
+
+impl Part {
+    /// The points that the part lacks.
+    pub fn at_stake(&self) -> f64 {
+        self.points.maximum - self.points.value
+    }
+}
+
+/// The history of one scope in full.
+#[derive(Debug, Clone, Default)]
+pub struct ScopeHistory {
+    /// The course of its figure.
+    pub course: Course,
+    /// All its parts, those with the most points at stake first.
+    pub parts: Vec<Part>,
+    /// The last changes of its figure, the newest first.
+    pub changes: Vec<FigureChange>,
+}
+
+/// Reads the history of the rows of an answer, and of the scopes that count in each tenant's average. A row is named by
+/// the ids of its feed and of its scope.
+pub fn read(
+    reader: &StoreReader,
+    rows: &[Option<(&str, &str)>],
+    members: &[Vec<(String, String)>],
+    days: usize,
+    now: u64,
+) -> Result<History, StoreError> {
+    let since = begins(days, now);
+    let mut history = History::default();
+    for row in rows {
+        let Some((feed, scope)) = row else {
+            history.rows.push(RowHistory::default());
+            continue;
+        };
+        let course = reader.figure(feed, scope, since)?.map_or_else(Vec::new, |series| course(&series, days, now));
+        let mut failing = parts(&reader.parts(feed, scope, now)?);
+        failing.retain(|part| part.at_stake() > 0.0);
+        history.rows.push(RowHistory { course, failing });
+    }
+    for members in members {
+        let mut all: Vec<Vec<Sample>> = Vec::new();
+        for (feed, scope) in members {
+            all.extend(reader.figure(feed, scope, since)?.map(|series| series.samples));
+        }
+        history.tenants.push(match all.is_empty() {
+            true => Vec::new(),
+            false => figures::daily_average(all.iter().map(Vec::as_slice), days, now),
+        });
+    }
+    Ok(history)
+}
+
+/// Reads the history of one scope in full.
+pub fn of_scope(
+    reader: &StoreReader,
+    feed: &str,
+    scope: &str,
+    days: usize,
+    now: u64,
+) -> Result<ScopeHistory, StoreError> {
+    let since = begins(days, now);
+    let Some(figure) = reader.figure(feed, scope, since)? else { return Ok(ScopeHistory::default()) };
+    let series = reader.parts(feed, scope, since)?;
+    Ok(ScopeHistory {
+        course: course(&figure, days, now),
+        parts: parts(&series),
+        changes: figures::changes(&figure.samples, &series, limits::CHANGES_TOLD),
+    })
+}
+
+fn begins(days: usize, now: u64) -> u64 {
+    now.saturating_sub(days as u64 * milliseconds(DAY))
+}
+
+fn course(series: &Series, days: usize, now: u64) -> Course {
+    let course = figures::daily(&series.samples, days, now);
+    course.into_iter().map(|points| points.and_then(figures::percent)).collect()
+}
+
+fn parts(series: &[Series]) -> Vec<Part> {
+    let part = |series: &Series| {
+        let Sample { time, points } = *series.samples.last()?;
+        Some(Part { title: series.title.clone(), points, since: time })
+    };
+    let mut parts: Vec<Part> = series.iter().filter_map(part).collect();
+    parts.sort_by(|one, other| other.at_stake().total_cmp(&one.at_stake()).then_with(|| one.title.cmp(&other.title)));
+    parts
+}

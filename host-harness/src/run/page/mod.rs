@@ -1,0 +1,292 @@
+//! The status page: what needs a person, then the tenants with their scores and scopes, or one tenant, or one scope. It is
+//! plain HTML without a script, and is written piece by piece. No answer has more rows than [`limits`] says.
+
+mod attention;
+mod plot;
+mod scope;
+mod sinks;
+mod tenants;
+#[cfg(test)]
+mod tests;
+pub mod words;
+
+use std::fmt;
+use std::path::Path;
+
+use form_urlencoded::Serializer;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use crate::collector::StatusSnapshot;
+use crate::limits;
+use crate::overview::history::{self, History, ScopeHistory};
+use crate::overview::{Condition, Extent, Order, Query};
+use crate::run::page::words::{moment, number};
+use crate::store::StoreError;
+use crate::store::sqlite::reading::StoreReader;
+
+pub use self::plot::DAYS;
+pub use self::sinks::SinkSummary;
+
+/// Everything that a page shows.
+#[derive(Default)]
+pub struct Page {
+    /// The question.
+    pub query: Query,
+    /// The state of the collector.
+    pub snapshot: StatusSnapshot,
+    /// The history of the rows and tenants.
+    pub history: History,
+    /// The history of the one scope of the question.
+    pub scope: Option<ScopeHistory>,
+    /// Why there is no history.
+    pub trouble: Option<String>,
+    /// The sinks.
+    pub sinks: Vec<SinkSummary>,
+    /// Whether the browser loads the page again each minute.
+    pub reloads: bool,
+    /// Unix time in milliseconds.
+    pub now: u64,
+}
+
+const STYLE: &str = include_str!("style.css");
+
+impl Page {
+    /// Reads the history of what the page shows from the file of a store.
+    pub fn read(&mut self, file: &Path) -> Result<(), StoreError> {
+        let reader = StoreReader::open(file)?;
+        let StatusSnapshot { rows, choice, members, .. } = &self.snapshot;
+        if let Extent::Scope(feed, scope) = &self.query.view {
+            self.scope = Some(history::of_scope(&reader, feed, scope, DAYS, self.now)?);
+            return Ok(());
+        }
+        // Problems are told without their history.
+        let shown = rows.iter().enumerate();
+        let keys: Vec<_> = shown.map(|(number, row)| row.key().filter(|_| number >= choice.attention)).collect();
+        self.history = history::read(&reader, &keys, members, DAYS, self.now)?;
+        Ok(())
+    }
+
+    /// Writes the page as HTML.
+    pub fn write(&self, output: &mut dyn fmt::Write) -> fmt::Result {
+        let mut write = |markup: Markup| output.write_str(&markup.into_string());
+        output_head(&mut write, self)?;
+        match &self.query.view {
+            Extent::Tenants | Extent::Rows(_) => {
+                self.attention(&mut write)?;
+                self.tenants(&mut write)?;
+                write(sinks::summary(&self.sinks, self.now))?;
+                write(sinks::waiting_feeds(&self.snapshot))?;
+            }
+            Extent::Tenant(tenant) => {
+                write(html! { p { a href="./" { "All tenants" } } })?;
+                self.attention(&mut write)?;
+                self.tenant(tenant, &mut write)?;
+            }
+            Extent::Scope(feed, scope) => write(self.scope(feed, scope))?,
+        }
+        write(PreEscaped(FOOT.to_owned()))
+    }
+
+    /// The whole page.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a text does not fail.
+        let _ = self.write(&mut text);
+        text
+    }
+
+    /// The address of this page with another question. Addresses are relative, so that a proxy may serve the page
+    /// below a path of its own.
+    fn address(&self, query: &Query) -> String {
+        address(query, self.reloads)
+    }
+
+    fn title(&self) -> String {
+        match &self.query.view {
+            Extent::Tenants | Extent::Rows(_) => "Collector".to_owned(),
+            Extent::Tenant(tenant) => format!("{tenant} · Collector"),
+            Extent::Scope(feed, scope) => {
+                let name = self.snapshot.rows.iter().find(|row| row.id.as_ref() == Some(scope));
+                format!("{} · {feed} · Collector", name.and_then(|row| row.scope.as_ref()).unwrap_or(scope))
+            }
+        }
+    }
+
+    /// ConditionCounts feeds, scopes and failures. A feed that finds no scopes is counted as a failing feed, and not as a scope.
+    fn summary(&self) -> String {
+        let StatusSnapshot {
+            feeds,
+            failing_feeds,
+            in_flight,
+            scopes,
+            failing_scopes,
+            left_out,
+            left_out_total,
+            waiting_total,
+            ..
+        } = &self.snapshot;
+        let going_on = left_out.iter().filter(|row| row.goes_on).count();
+        let out = left_out_total.saturating_sub(going_on);
+        let waiting = match waiting_total {
+            0 => String::new(),
+            count => format!("; {} being checked", number(*count, "feed")),
+        };
+        format!(
+            "{}, {failing_feeds} of them failing, and {out} left out{waiting}; {}, {failing_scopes} of them without data; \
+             {in_flight} in flight; {}",
+            number(*feeds, "feed"),
+            number(*scopes, "scope"),
+            moment(self.now)
+        )
+    }
+}
+
+/// Says that only a part of something is shown.
+fn part(shown: usize, total: usize, of: &str) -> Markup {
+    html! { @if shown < total { p.faint { "The first " (shown) " of " (total) " " (of) " are shown." } } }
+}
+
+/// Writes the address of a question.
+pub fn address(query: &Query, reloads: bool) -> String {
+    let mut pairs = Serializer::new(String::new());
+    let path = match &query.view {
+        Extent::Tenants | Extent::Rows(_) => "./",
+        Extent::Tenant(tenant) => {
+            pairs.append_pair("tenant", tenant);
+            "tenant"
+        }
+        Extent::Scope(feed, scope) => {
+            pairs.append_pair("feed", feed).append_pair("scope", scope);
+            "scope"
+        }
+    };
+    if !query.find.is_empty() {
+        pairs.append_pair("find", &query.find);
+    }
+    if let Some(state) = query.state {
+        pairs.append_pair("state", state.word());
+    }
+    if query.order != Order::default() {
+        pairs.append_pair("sort", query.order.word());
+    }
+    if query.page > 0 {
+        pairs.append_pair("page", &(query.page + 1).to_string());
+    }
+    if reloads {
+        pairs.append_pair("reload", "1");
+    }
+    let pairs = pairs.finish();
+    if pairs.is_empty() { path.to_owned() } else { format!("{path}?{pairs}") }
+}
+
+/// Reads the question of a path and the query in its address. Returns `None` for a path that has no page. Unknown or
+/// unreadable parts of the query are ignored, as they are everywhere on the web.
+pub fn question(path: &str, query: &str) -> Option<(Query, bool)> {
+    let pairs: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    let value = |key: &str| pairs.iter().find(|(name, _)| name == key).map_or("", |(_, value)| value.as_str());
+    let view = match path {
+        "/" => Extent::Tenants,
+        "/tenant" => Extent::Tenant(value("tenant").to_owned()),
+        "/scope" => Extent::Scope(value("feed").to_owned(), value("scope").to_owned()),
+        _ => return None,
+    };
+    let query = Query {
+        view,
+        find: value("find").trim().to_owned(),
+        state: Condition::ALL.into_iter().find(|state| state.word() == value("state")),
+        order: Order::ALL.into_iter().find(|order| order.word() == value("sort")).unwrap_or_default(),
+        page: value("page").parse::<usize>().map_or(0, |page| page.saturating_sub(1)),
+    };
+    Some((query, !value("reload").is_empty()))
+}
+
+fn output_head(write: &mut impl FnMut(Markup) -> fmt::Result, page: &Page) -> fmt::Result {
+    let is_here = page.query.view == Extent::Tenants;
+    write(html! {
+        (DOCTYPE)
+        (PreEscaped("<html lang=\"en\">"))
+        head {
+            meta charset="utf-8";
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            @if page.reloads { meta http-equiv="refresh" content=(RELOAD_SECONDS); }
+            title { (page.title()) }
+            link rel="icon" href="data:,";
+            style { (PreEscaped(STYLE)) }
+        }
+        (PreEscaped("<body>"))
+        a.skip href="#main" { "To the content" }
+        header {
+            nav aria-label="Pages" {
+                ul {
+                    li { a href="./" aria-current=[is_here.then_some("page")] { "Tenants" } }
+                    li { a href="metrics" { "Metrics" } }
+                    li {
+                        a href=(address(&page.query, !page.reloads)) {
+                            @if page.reloads { "Stop loading again" } @else { "Load again each minute" }
+                        }
+                    }
+                }
+            }
+        }
+        (PreEscaped("<main id=\"main\">"))
+        @if page.query.view == Extent::Tenants {
+            h1 { "Collector" }
+            p.faint { (page.summary()) }
+        }
+        @if let Some(trouble) = &page.trouble { p.bad { "There is no history: " (trouble) } }
+    })
+}
+
+/// Seconds after which a browser loads a page again, if it is asked to.
+const RELOAD_SECONDS: u64 = 60;
+
+const FOOT: &str = "</main><footer><p class=\"faint\">Each scope is polled once an interval, at its own place in it. The \
+                    time from the first poll to the next one is between half an interval and one and a half. The score of \
+                    a tenant is the average of its scopes, weighted as Microsoft weights the subscriptions of a management \
+                    group. Times are UTC.</p></footer></body></html>\n";
+
+/// The states of a question as the choices of a form.
+fn choices(query: &Query) -> Markup {
+    html! {
+        label {
+            "State"
+            select name="state" {
+                option value="" { "any" }
+                @for state in Condition::ALL {
+                    option value=(state.word()) selected[query.state == Some(state)] { (state.title()) }
+                }
+            }
+        }
+        label {
+            "Order"
+            select name="sort" {
+                @for order in Order::ALL {
+                    option value=(order.word()) selected[query.order == order] { (order.word()) }
+                }
+            }
+        }
+        button type="submit" { "Show" }
+    }
+}
+
+impl Page {
+    /// Links to the pages of an answer.
+    fn pages(&self) -> Markup {
+        let (page, all) = self.snapshot.choice.page;
+        let link = |page: usize| self.address(&Query { page, ..self.query.clone() });
+        html! {
+            @if all > 1 {
+                nav.pages aria-label="Further pages" {
+                    ul {
+                        @if page > 0 { li { a href=(link(page - 1)) rel="prev" { "previous" } } }
+                        li { "page " (page + 1) " of " (all) }
+                        @if page + 1 < all { li { a href=(link(page + 1)) rel="next" { "next" } } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Number of rows that a kind of problem shows.
+const MOST: usize = limits::STATUS_ROWS;

@@ -1,0 +1,117 @@
+//! The page of one scope: its state, its history, its parts, and what moved its figure.
+
+use maud::{Markup, html};
+
+use super::Page;
+use super::attention::outcome;
+use super::plot::plot;
+use super::tenants::trends;
+use super::words::{ago, day, moment, name, next, percent, points};
+use crate::overview::figures::{self, FigureChange};
+use crate::overview::history::{Part, ScopeHistory};
+use crate::overview::{Extent, Query};
+use crate::store::Points;
+
+impl Page {
+    /// The page of one scope.
+    pub(super) fn scope(&self, feed: &str, id: &str) -> Markup {
+        let rows = &self.snapshot.rows[self.snapshot.choice.attention..];
+        let Some(row) = rows.iter().find(|row| row.id.as_deref() == Some(id)) else {
+            return html! {
+                p { a href="./" { "All tenants" } }
+                h1 { (name(id)) }
+                p { "The collector has no such scope in the feed " (name(feed)) "." }
+            };
+        };
+        let empty = ScopeHistory::default();
+        let ScopeHistory { course, parts, changes } = self.scope.as_ref().unwrap_or(&empty);
+        let called = row.scope.as_deref().unwrap_or(id);
+        let tenant = Query { view: Extent::Tenant(row.tenant.clone()), ..Query::default() };
+        html! {
+            p { a href="./" { "All tenants" } " · " a href=(self.address(&tenant)) { (name(&row.tenant)) } }
+            h1 { (name(called)) }
+            p.faint { "feed " (name(feed)) @if let Some(contact) = &row.contact { "; contact: " (contact) } }
+            div.head {
+                @if let Some(figure) = row.figure { span.score { (percent(figure)) } span { (points(figure)) " points" } }
+                (trends(course))
+            }
+            p { (outcome(row)) }
+            p.faint {
+                "last good poll: " @if let Some(time) = row.last_good { (ago(time, self.now)) } @else { "never" }
+                "; next poll: " (next(row, self.now))
+            }
+            section aria-labelledby="history" { h2 #history { "History" } (plot(course, self.now, called)) }
+            section aria-labelledby="parts" { h2 #parts { "Controls" } (table(parts, row.figure)) }
+            section aria-labelledby="changes" { h2 #changes { "Last changes" } (told(changes)) }
+        }
+    }
+}
+
+/// The parts of a figure, those with the most points at stake first.
+fn table(parts: &[Part], figure: Option<Points>) -> Markup {
+    if parts.is_empty() {
+        return html! { p.faint { "No poll gave a figure of a control yet." } };
+    }
+    let maximum = figure.map_or(0.0, |figure| figure.maximum);
+    html! {
+        table.stack role="table" {
+            caption { "Controls by the points at stake" }
+            thead role="rowgroup" {
+                tr role="row" {
+                    @for head in ["control", "at stake", "points", "would add", "since"] {
+                        th role="columnheader" scope="col" { (head) }
+                    }
+                }
+            }
+            tbody role="rowgroup" {
+                @for part in parts {
+                    tr role="row" {
+                        th role="rowheader" scope="row" { (name(&part.title)) }
+                        td.number role="cell" data-of="at stake" { (format!("{:.2}", part.at_stake())) }
+                        td.number role="cell" data-of="points" { (points(part.points)) }
+                        td.number role="cell" data-of="would add" {
+                            @if maximum > 0.0 { (format!("{:.1} %", part.at_stake() / maximum * 100.0)) } @else { "–" }
+                        }
+                        td role="cell" data-of="since" { (day(part.since)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The last changes of a figure, each with the parts that moved it.
+fn told(changes: &[FigureChange]) -> Markup {
+    if changes.is_empty() {
+        return html! { p.faint { "The score did not change in this time." } };
+    }
+    html! {
+        ol.needs.again {
+            @for FigureChange { time, figure: [before, after], parts } in changes {
+                li {
+                    h3 { (moment(*time)) }
+                    p {
+                        (points(*before)) " → " (points(*after))
+                        @if let (Some(before), Some(after)) = (figures::percent(*before), figures::percent(*after)) {
+                            " (" (super::words::difference(after - before)) " percentage points)"
+                        }
+                    }
+                    @if !parts.is_empty() {
+                        ul {
+                            @for (title, before, after) in parts {
+                                li {
+                                    (name(title)) ": "
+                                    @match before {
+                                        Some(before) => (points(*before)),
+                                        None => "new",
+                                    }
+                                    " → " (points(*after))
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

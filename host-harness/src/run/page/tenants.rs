@@ -1,0 +1,180 @@
+//! The tenants with their scores, and below each its scopes.
+
+use std::fmt;
+
+use maud::{Markup, html};
+
+use super::attention::outcome;
+use super::plot::{DAYS, RECENT_DAYS, plot, sparkline};
+use super::words::{ago, name, next, number, percent, points};
+use super::{Page, choices};
+use crate::collector::SnapshotRow;
+use crate::overview::figures::trend;
+use crate::overview::history::RowHistory;
+use crate::overview::{Condition, ConditionCounts, Extent, Query, TenantChoice};
+
+/// Number of failing parts that a row names.
+const FAILING_SHOWN: usize = 3;
+
+impl Page {
+    /// Writes the tenants of one page.
+    pub(super) fn tenants(&self, write: &mut impl FnMut(Markup) -> fmt::Result) -> fmt::Result {
+        let choice = &self.snapshot.choice;
+        write(html! {
+            h2 #tenants { "Tenants" }
+            search {
+                form method="get" action="./" aria-labelledby="tenants" {
+                    label { "Tenant" input type="search" name="find" value=(self.query.find) maxlength="64"; }
+                    (choices(&self.query))
+                }
+            }
+            p.faint {
+                (number(choice.tenants_total, "tenant"))
+                @if choice.tenants_total > 0 && choice.page.1 > 1 { ", page " (choice.page.0 + 1) " of " (choice.page.1) }
+                "; scopes: " (counts(&choice.counts))
+            }
+        })?;
+        for (number, tenant) in choice.tenants.iter().enumerate() {
+            write(self.tenant_below(number, tenant))?;
+        }
+        write(self.pages())
+    }
+
+    fn tenant_below(&self, number: usize, tenant: &TenantChoice) -> Markup {
+        let query = Query { view: Extent::Tenant(tenant.tenant.clone()), ..Query::default() };
+        let more = tenant.matching.saturating_sub(tenant.shown.len());
+        html! {
+            section.tenant aria-labelledby={ "tenant-" (number) } {
+                div.head {
+                    h3 id={ "tenant-" (number) } { a href=(self.address(&query)) { (name(&tenant.tenant)) } }
+                    (score(tenant.score))
+                    span.course { (sparkline(self.course(number))) }
+                    span.faint { (counts(&tenant.counts)) }
+                }
+                (self.rows(tenant))
+                @if more > 0 {
+                    p { a href=(self.address(&Query { state: self.query.state, ..query })) { (more) " more of " (name(&tenant.tenant)) } }
+                }
+            }
+        }
+    }
+
+    fn course(&self, tenant: usize) -> &[Option<f64>] {
+        self.history.tenants.get(tenant).map_or(&[], Vec::as_slice)
+    }
+
+    /// Writes the page of one tenant.
+    pub(super) fn tenant(&self, id: &str, write: &mut impl FnMut(Markup) -> fmt::Result) -> fmt::Result {
+        let Some(tenant) = self.snapshot.choice.tenants.first() else {
+            return write(html! {
+                h1 { (name(id)) }
+                p { "The collector has no scope of a tenant with this id." }
+            });
+        };
+        let course = self.course(0);
+        write(html! {
+            h1 { (name(id)) }
+            div.head { (score(tenant.score)) (trends(course)) span.faint { (counts(&tenant.counts)) } }
+            @if tenant.members.is_empty() && tenant.score.is_some() {
+                p.faint { "The history of so many scopes is not drawn." }
+            } @else {
+                (plot(course, self.now, id))
+            }
+            h2 #scopes { "Scopes" }
+            search {
+                form method="get" action="tenant" aria-labelledby="scopes" {
+                    input type="hidden" name="tenant" value=(id);
+                    (choices(&self.query))
+                }
+            }
+        })?;
+        write(self.rows(tenant))?;
+        write(self.pages())
+    }
+
+    fn rows(&self, tenant: &TenantChoice) -> Markup {
+        if tenant.shown.is_empty() {
+            return html! { p.faint { "No scope fits." } };
+        }
+        html! {
+            table.stack role="table" {
+                caption { "Scopes of " (name(&tenant.tenant)) }
+                thead role="rowgroup" {
+                    tr role="row" {
+                        @for head in ["scope", "score", "90 days", "failing", "last good poll", "next poll", "outcome"] {
+                            th role="columnheader" scope="col" { (head) }
+                        }
+                    }
+                }
+                tbody role="rowgroup" {
+                    @for number in tenant.shown.clone() {
+                        @if let Some(row) = self.snapshot.rows.get(number) { (self.row(row, self.history.rows.get(number))) }
+                    }
+                }
+            }
+        }
+    }
+
+    fn row(&self, row: &SnapshotRow, history: Option<&RowHistory>) -> Markup {
+        let empty = RowHistory::default();
+        let RowHistory { course, failing } = history.unwrap_or(&empty);
+        html! {
+            tr role="row" {
+                th role="rowheader" scope="row" {
+                    @match (&row.id, &row.scope) {
+                        (Some(id), Some(scope)) => (self.scope_link(&row.feed, id, scope)),
+                        _ => "the whole feed",
+                    }
+                    br;
+                    span.faint { (name(&row.feed)) }
+                }
+                td.number role="cell" data-of="score" {
+                    @if let Some(figure) = row.figure { (points(figure)) br; (percent(figure)) } @else { "–" }
+                }
+                td role="cell" data-of="90 days" { span.course { (sparkline(course)) } }
+                td role="cell" data-of="failing" {
+                    @if failing.is_empty() { "–" } @else {
+                        ul {
+                            @for part in failing.iter().take(FAILING_SHOWN) {
+                                li { (name(&part.title)) " " span.faint { (format!("{:.2} at stake", part.at_stake())) } }
+                            }
+                            @if failing.len() > FAILING_SHOWN { li { (failing.len() - FAILING_SHOWN) " more" } }
+                        }
+                    }
+                }
+                td role="cell" data-of="last good poll" {
+                    @if let Some(time) = row.last_good { (ago(time, self.now)) } @else { "never" }
+                }
+                td role="cell" data-of="next poll" { (next(row, self.now)) }
+                td role="cell" data-of="outcome" { (outcome(row)) }
+            }
+        }
+    }
+}
+
+/// A score in percent.
+fn score(percent: Option<f64>) -> Markup {
+    html! {
+        @match percent {
+            Some(percent) => span.score { (format!("{percent:.1} %")) },
+            None => span.faint { "no score" },
+        }
+    }
+}
+
+/// How much a course changed in 30 and 90 days.
+pub(super) fn trends(course: &[Option<f64>]) -> Markup {
+    let recent = &course[course.len().saturating_sub(RECENT_DAYS + 1)..];
+    html! {
+        @for (days, course) in [(RECENT_DAYS, recent), (DAYS, course)] {
+            @if let Some(change) = trend(course) { span.trend { (super::words::difference(change)) " in " (days) " days" } }
+        }
+    }
+}
+
+/// The numbers of scopes in each state, without zeros.
+pub(super) fn counts(counts: &ConditionCounts) -> String {
+    let told = Condition::ALL.iter().zip(counts).filter(|(_, count)| **count > 0);
+    let told: Vec<String> = told.map(|(state, count)| format!("{count} {}", state.title())).collect();
+    if told.is_empty() { "none".to_owned() } else { told.join(", ") }
+}

@@ -1,0 +1,137 @@
+//! Reads a store beside the collector that writes it: a connection of its own, which writes nothing and waits for
+//! nobody. The status page and the commands `status` and `history` read figures in this way.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+
+use super::rows::{backlog, scope_row};
+use super::schema::{APPLICATION_ID, MIGRATIONS};
+use super::{StoreResult, classify};
+use crate::files;
+use crate::limits;
+use crate::store::{Backlog, Points, ScopeRow, StoreError, StoreErrorKind};
+
+/// A store that is only read.
+pub struct StoreReader {
+    connection: Connection,
+    file: PathBuf,
+}
+
+/// A figure, and the time since which it has been the same, in Unix milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sample {
+    /// The time.
+    pub time: u64,
+    /// The figure.
+    pub points: Points,
+}
+
+/// The figures of one subject of a scope.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// The subject: uid of a finding.
+    pub subject: String,
+    /// Its last name for people.
+    pub title: String,
+    /// The figures in the order of their times. The first may have been the same for longer than was asked for.
+    pub samples: Vec<Sample>,
+}
+
+impl StoreReader {
+    /// Opens the file of a store.
+    pub fn open(file: &Path) -> StoreResult<StoreReader> {
+        let folder = files::folder(file);
+        let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+        let file = file.file_name().map_or_else(|| file.to_owned(), |name| folder.join(name));
+        let flags =
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let opened = Connection::open_with_flags(&file, flags).and_then(|connection| {
+            connection.busy_timeout(limits::READER_PATIENCE)?;
+            let told = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+            Ok((told("application_id")?, told("user_version")?, connection))
+        });
+        let fault = |what| StoreError { file: file.clone(), what };
+        let (application, found, connection) = opened.map_err(|error| fault(classify(error)))?;
+        let (found, known) = (found as u32, MIGRATIONS.len() as u32);
+        match found.cmp(&known) {
+            _ if application != i64::from(APPLICATION_ID) => Err(fault(StoreErrorKind::Foreign)),
+            std::cmp::Ordering::Greater => Err(fault(StoreErrorKind::Newer { found, known })),
+            std::cmp::Ordering::Less => Err(fault(StoreErrorKind::Older { found, known })),
+            std::cmp::Ordering::Equal => Ok(StoreReader { connection, file }),
+        }
+    }
+
+    fn run<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> StoreResult<T> {
+        work(&self.connection).map_err(|error| StoreError { file: self.file.clone(), what: classify(error) })
+    }
+
+    /// Returns the rows of all scopes, in the order of their first sight.
+    pub fn scopes(&self) -> StoreResult<Vec<ScopeRow>> {
+        self.run(|connection| {
+            let mut select =
+                connection.prepare("SELECT feed, tenant, discovered, standing FROM scope ORDER BY number")?;
+            let rows = select.query_map([], scope_row)?;
+            rows.collect()
+        })
+    }
+
+    /// Returns the events that wait for each sink.
+    pub fn backlog(&self) -> StoreResult<Vec<Backlog>> {
+        self.run(backlog)
+    }
+
+    /// Returns the figure that stands for a whole scope, as it was since a time; `None` if there is none.
+    pub fn figure(&self, feed: &str, scope: &str, since: u64) -> StoreResult<Option<Series>> {
+        self.run(|connection| {
+            let Some((number, Some(subject))) = self::number(connection, feed, scope)? else { return Ok(None) };
+            series(connection, number, subject, since)
+        })
+    }
+
+    /// Returns the figures of the parts of a scope, as they were since a time.
+    pub fn parts(&self, feed: &str, scope: &str, since: u64) -> StoreResult<Vec<Series>> {
+        self.run(|connection| {
+            let Some((number, figure)) = self::number(connection, feed, scope)? else { return Ok(Vec::new()) };
+            // One seek in the index for each subject: a scan would read the whole history.
+            let mut next = connection.prepare_cached(
+                "SELECT subject FROM history WHERE scope = ?1 AND subject > ?2 ORDER BY subject LIMIT 1",
+            )?;
+            let (mut parts, mut last) = (Vec::new(), String::new());
+            while parts.len() < limits::PARTS_READ {
+                let found = next.query_row(params![number, last], |row| row.get::<_, String>(0)).optional()?;
+                let Some(subject) = found else { break };
+                last.clone_from(&subject);
+                if figure.as_ref() != Some(&subject) {
+                    parts.extend(series(connection, number, subject, since)?);
+                }
+            }
+            Ok(parts)
+        })
+    }
+}
+
+/// Returns the number of a scope, and the subject of its figure.
+fn number(connection: &Connection, feed: &str, scope: &str) -> rusqlite::Result<Option<(i64, Option<String>)>> {
+    let mut select = connection.prepare_cached("SELECT number, figure FROM scope WHERE feed = ?1 AND scope = ?2")?;
+    select.query_row([feed, scope], |row| Ok((row.get(0)?, row.get(1)?))).optional()
+}
+
+/// Returns the figures of a subject since a time, and the one before it.
+fn series(connection: &Connection, scope: i64, subject: String, since: u64) -> rusqlite::Result<Option<Series>> {
+    let mut select = connection.prepare_cached(
+        "SELECT time, value, maximum, weight, title FROM history WHERE scope = ?1 AND subject = ?2 AND time >= coalesce(
+             (SELECT max(time) FROM history WHERE scope = ?1 AND subject = ?2 AND time <= ?3), 0
+         ) ORDER BY time DESC LIMIT ?4",
+    )?;
+    let read = |row: &Row<'_>| {
+        let points = Points { value: row.get(1)?, maximum: row.get(2)?, weight: row.get(3)? };
+        Ok((Sample { time: row.get::<_, i64>(0)? as u64, points }, row.get::<_, String>(4)?))
+    };
+    let rows = select.query_map(params![scope, subject, since as i64, limits::SAMPLES_READ], read)?;
+    let rows: Vec<(Sample, String)> = rows.collect::<Result<_, _>>()?;
+    let Some((_, title)) = rows.first() else { return Ok(None) };
+    let title = title.clone();
+    Ok(Some(Series { subject, title, samples: rows.into_iter().rev().map(|(sample, _)| sample).collect() }))
+}

@@ -1,0 +1,95 @@
+//! `status` and `history`: the store in the terminal and for programs, also while the collector runs.
+
+use std::process::Output;
+
+use serde_json::Value;
+
+use super::FILE_SINK;
+use crate::support::process::{Scene, lines};
+
+fn said(output: &Output) -> (String, String) {
+    (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_state_is_shown_while_a_collector_runs() {
+    let scene = Scene::new().await;
+    scene.simulator.with(|world| world.scenario = Some("forbidden"));
+    scene.write(FILE_SINK);
+    let none = scene.command(&["status", "collector.toml"]).output().unwrap();
+    assert_eq!(none.status.code(), Some(1));
+    assert!(said(&none).1.contains("no scope was collected yet"), "{none:?}");
+    let mut process = scene.run(&[]);
+    lines(&scene.folder.path().join("out/tenant-2.ndjson"), 15);
+    process.hears("forbidden");
+
+    let output = scene.command(&["status", "-c", "collector.toml"]).output().unwrap();
+    let (shown, people) = said(&output);
+    assert_eq!(output.status.code(), Some(3), "{shown}{people}");
+    for part in [
+        "tenant-1 · tenant-1-scores · ",
+        "forbidden",
+        "  fix: az role assignment create",
+        "collected",
+        "sink lake: 0 events",
+    ] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+    assert!(shown.find("needs a person") < shown.find("tenant / scope"), "{shown}");
+    let only = scene.command(&["status", "-c", "collector.toml", "--tenant", "tenant-2"]).output().unwrap();
+    assert!(!said(&only).0.split("tenant / scope").nth(1).unwrap().contains("tenant-1"), "{only:?}");
+
+    let output = scene.command(&["status", "-c", "collector.toml", "--json"]).output().unwrap();
+    let objects: Vec<Value> = said(&output).0.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(objects.len(), 3, "two tenants and a sink: {objects:?}");
+    assert_eq!(objects[0]["scopes"][0]["state"], "needs-person");
+    assert_eq!(objects[0]["percent"], Value::Null);
+    let scope = &objects[1]["scopes"][0];
+    assert_eq!((&scope["state"], &scope["code"]), (&"collected".into(), &Value::Null));
+    assert!(scope["score"]["percent"].as_f64().unwrap() > 0.0 && !scope["failing"].as_array().unwrap().is_empty());
+    assert_eq!((&objects[2]["sink"], &objects[2]["waiting_events"]), (&"lake".into(), &0.into()));
+
+    let id = scope["scope"].as_str().unwrap();
+    let output = scene.command(&["history", "-c", "collector.toml", "--scope", id]).output().unwrap();
+    let shown = said(&output).0;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(shown.contains("controls by points at stake") && shown.matches(" % |").count() == 12, "{shown}");
+    assert!(!shown.contains('\u{1b}'), "no escape code goes to a pipe: {shown}");
+    process.signal("TERM");
+    assert!(process.end().success());
+    let after = scene.command(&["status", "-c", "collector.toml"]).output().unwrap();
+    assert_eq!(after.status.code(), Some(3), "{after:?}");
+    // A broken configuration is told, and the state is shown nevertheless.
+    let text = scene.text(FILE_SINK) + "\n[colector]\n";
+    std::fs::write(scene.folder.path().join("collector.toml"), text).unwrap();
+    let broken = scene.command(&["status", "-c", "collector.toml"]).output().unwrap();
+    assert_eq!(broken.status.code(), Some(2));
+    assert!(said(&broken).1.contains("colector"), "{broken:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_names_the_controls_that_moved_the_score() {
+    let scene = Scene::new().await;
+    scene.write("[collector]\nstate = \"collector.db\"\n");
+    let poll = || scene.command(&["poll", "-c", "collector.toml", "--state", "collector.db"]).output().unwrap();
+    assert_eq!(poll().status.code(), Some(0));
+    scene.simulator.with(|world| world.estate.tenants[0].subscriptions[0].controls[0].unhealthy += 50);
+    assert_eq!(poll().status.code(), Some(0));
+    let history = |scope: &str, more: &[&str]| {
+        let arguments = ["history", "-c", "collector.toml", "--scope", scope];
+        scene.command(&[&arguments, more].concat()).output().unwrap()
+    };
+    let several = history("-", &[]);
+    assert_eq!(several.status.code(), Some(2), "{several:?}");
+    assert!(said(&several).1.contains("found 2 scopes"), "{several:?}");
+    assert_eq!(history("nothing like it", &[]).status.code(), Some(2));
+    let output = history("-", &["--feed", "tenant-1-scores", "--json"]);
+    let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let change = &object["changes"][0];
+    assert!(change["before"]["value"].as_f64() > change["after"]["value"].as_f64(), "{object}");
+    assert_eq!(change["controls"].as_array().unwrap().len(), 1, "{object}");
+    assert!(object["days"].as_array().is_some_and(|days| days.len() == 1), "{object}");
+    let shown = said(&history("-", &["--feed", "tenant-1-scores"])).0;
+    let moved = change["controls"][0]["title"].as_str().unwrap();
+    assert!(shown.contains("last changes") && shown.contains(&format!("    {moved}: ")), "{shown}");
+}

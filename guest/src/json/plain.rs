@@ -6,13 +6,22 @@
 pub fn plain_length(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
-        let marks = special(u64::from_le_bytes(*word));
-        if marks != 0 {
-            return index * 8 + marks.trailing_zeros() as usize / 8;
+        let plain = plain_in_word(*word);
+        if plain < 8 {
+            return index * 8 + plain;
         }
     }
-    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
-    words.len() * 8 + rest.iter().position(is_special).unwrap_or(rest.len())
+    words.len() * 8 + rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len())
+}
+
+/// Returns the number of bytes before the first special byte of eight.
+pub fn plain_in_word(word: [u8; 8]) -> usize {
+    special(u64::from_le_bytes(word)).trailing_zeros() as usize / 8
+}
+
+/// Says whether a byte needs a backslash in a JSON string or ends the string.
+pub fn is_special(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | 0..0x20)
 }
 
 const ONES: u64 = u64::from_ne_bytes([1; 8]);

@@ -1,45 +1,45 @@
 //! JSON as this plugin writes it: compact, appended to a text, and with the members in the given order.
 
-use std::fmt::Write;
+use std::io::Write;
 
-use crate::json::plain::plain_length;
+use crate::json::plain::{is_special, plain_in_word};
 use crate::number::Exact;
 
 /// A value that can be written.
 pub trait Json {
     /// Appends the value to a text.
-    fn write(&self, out: &mut String);
+    fn write(&self, out: &mut Vec<u8>);
 }
 
 /// Returns a value as a new text.
-pub fn text(value: &(impl Json + ?Sized)) -> String {
-    let mut out = String::with_capacity(128);
+pub fn text(value: &(impl Json + ?Sized)) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
     value.write(&mut out);
     out
 }
 
 /// Members of an object that is being written.
 pub struct MembersWriter<'a> {
-    out: &'a mut String,
+    out: &'a mut Vec<u8>,
 }
 
 /// Writes an object.
-pub fn object(out: &mut String, members: impl FnOnce(&mut MembersWriter<'_>)) {
-    out.push('{');
+pub fn object(out: &mut Vec<u8>, members: impl FnOnce(&mut MembersWriter<'_>)) {
+    out.push(b'{');
     let begin = out.len();
     members(&mut MembersWriter { out });
     // Each member ends with a comma, and the last comma is removed.
     if out.len() > begin {
         out.pop();
     }
-    out.push('}');
+    out.push(b'}');
 }
 
 impl MembersWriter<'_> {
     /// Appends members that are already JSON, without a comma after the last.
-    pub fn written(&mut self, members: &str) {
-        self.out.push_str(members);
-        self.out.push(',');
+    pub fn written(&mut self, members: impl AsRef<[u8]>) {
+        self.out.extend_from_slice(members.as_ref());
+        self.out.push(b',');
     }
 
     /// Appends a member whose key needs no escapes.
@@ -60,112 +60,119 @@ impl MembersWriter<'_> {
     }
 
     /// Appends a member with a key that may need escapes and a value that is already JSON.
-    pub fn foreign(&mut self, key: &str, value: &str) {
+    pub fn foreign(&mut self, key: &str, value: impl AsRef<[u8]>) {
         key.write(self.out);
-        self.out.push(':');
+        self.out.push(b':');
         self.written(value);
     }
 
     /// Appends a member with a key that may need escapes.
     pub fn found(&mut self, key: &str, value: &(impl Json + ?Sized)) {
         key.write(self.out);
-        self.out.push(':');
+        self.out.push(b':');
         value.write(self.out);
-        self.out.push(',');
+        self.out.push(b',');
     }
 
     /// Appends a member whose value is written by `write`.
-    pub fn value_of(&mut self, key: &'static str, write: impl FnOnce(&mut String)) {
-        self.out.push('"');
-        self.out.push_str(key);
-        self.out.push_str("\":");
+    pub fn value_of(&mut self, key: &'static str, write: impl FnOnce(&mut Vec<u8>)) {
+        self.out.push(b'"');
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
         write(self.out);
-        self.out.push(',');
+        self.out.push(b',');
     }
 }
 
 impl<T: Json + ?Sized> Json for &T {
-    fn write(&self, out: &mut String) {
+    fn write(&self, out: &mut Vec<u8>) {
         (**self).write(out);
     }
 }
 
 impl<T: Json> Json for [T] {
-    fn write(&self, out: &mut String) {
-        out.push('[');
+    fn write(&self, out: &mut Vec<u8>) {
+        out.push(b'[');
         for (index, item) in self.iter().enumerate() {
             if index > 0 {
-                out.push(',');
+                out.push(b',');
             }
             item.write(out);
         }
-        out.push(']');
+        out.push(b']');
     }
 }
 
 impl Json for u64 {
-    fn write(&self, out: &mut String) {
-        out.push_str(itoa::Buffer::new().format(*self));
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(itoa::Buffer::new().format(*self).as_bytes());
     }
 }
 
 impl Json for usize {
-    fn write(&self, out: &mut String) {
-        out.push_str(itoa::Buffer::new().format(*self));
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(itoa::Buffer::new().format(*self).as_bytes());
     }
 }
 
 impl Json for u8 {
-    fn write(&self, out: &mut String) {
+    fn write(&self, out: &mut Vec<u8>) {
         u64::from(*self).write(out);
     }
 }
 
 impl Json for Exact {
-    fn write(&self, out: &mut String) {
+    fn write(&self, out: &mut Vec<u8>) {
         let _ = write!(out, "{self}");
     }
 }
 
 impl Json for String {
-    fn write(&self, out: &mut String) {
+    fn write(&self, out: &mut Vec<u8>) {
         self.as_str().write(out);
     }
 }
 
-/// A string. Each part that needs no escape is copied in one piece.
+/// A string. Eight bytes are copied at a time, and the rest is taken back from the first byte that needs an escape.
 impl Json for str {
-    fn write(&self, out: &mut String) {
-        let mut rest = self;
+    fn write(&self, out: &mut Vec<u8>) {
+        let mut rest = self.as_bytes();
         out.reserve(rest.len() + 2);
-        out.push('"');
-        loop {
-            let length = plain_length(rest.as_bytes());
-            out.push_str(&rest[..length]);
-            let Some(special) = rest.as_bytes().get(length) else { break };
-            escape(*special, out);
-            rest = &rest[length + 1..];
+        out.push(b'"');
+        while let Some((word, after)) = rest.split_first_chunk::<8>() {
+            out.extend_from_slice(word);
+            let plain = plain_in_word(*word);
+            rest = match rest.get(plain).filter(|_| plain < word.len()) {
+                None => after,
+                Some(special) => {
+                    out.truncate(out.len() - (word.len() - plain));
+                    escape(*special, out);
+                    &rest[plain + 1..]
+                }
+            };
         }
-        out.push('"');
+        for byte in rest {
+            if is_special(*byte) { escape(*byte, out) } else { out.push(*byte) }
+        }
+        out.push(b'"');
     }
 }
 
-fn escape(special: u8, out: &mut String) {
-    match special {
-        b'"' => out.push_str("\\\""),
-        b'\\' => out.push_str("\\\\"),
-        b'\n' => out.push_str("\\n"),
-        b'\r' => out.push_str("\\r"),
-        b'\t' => out.push_str("\\t"),
-        0x08 => out.push_str("\\b"),
-        0x0c => out.push_str("\\f"),
+fn escape(special: u8, out: &mut Vec<u8>) {
+    let short = match special {
+        b'"' | b'\\' => special,
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        0x08 => b'b',
+        0x0c => b'f',
         control => {
-            let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or_default();
-            out.push_str("\\u00");
-            out.push(digit(control >> 4));
-            out.push(digit(control & 15));
+            let digit = |value: u8| b"0123456789abcdef"[usize::from(value)];
+            out.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(control >> 4), digit(control & 15)]);
+            return;
         }
-    }
+    };
+    out.extend_from_slice(&[b'\\', short]);
 }
 
 #[cfg(test)]
@@ -175,18 +182,18 @@ mod tests {
     #[test]
     fn a_string_is_escaped_as_by_others() {
         let all: String = (0..0x300).filter_map(char::from_u32).chain("plain \u{2028} \u{1f600}".chars()).collect();
-        assert_eq!(text(all.as_str()), serde_json::to_string(&all).unwrap());
+        assert_eq!(text(all.as_str()), serde_json::to_vec(&all).unwrap());
         for character in all.chars() {
             for before in 0..18 {
                 let one = format!("{}{character}z\"", "x".repeat(before));
-                assert_eq!(text(one.as_str()), serde_json::to_string(&one).unwrap());
+                assert_eq!(text(one.as_str()), serde_json::to_vec(&one).unwrap());
             }
         }
     }
 
     #[test]
     fn members_have_commas_between_them() {
-        let mut out = String::new();
+        let mut out = Vec::new();
         object(&mut out, |members| {
             members.object("none", |_| {});
             members.member("list", &[1_u64, 20][..]);
@@ -194,6 +201,6 @@ mod tests {
             members.written(r#""a":1,"b":2"#);
             members.foreign("k\"", "[ ]");
         });
-        assert_eq!(out, r#"{"none":{},"list":[1,20],"a":1,"b":2,"k\"":[ ]}"#);
+        assert_eq!(String::from_utf8(out).unwrap(), r#"{"none":{},"list":[1,20],"a":1,"b":2,"k\"":[ ]}"#);
     }
 }

@@ -254,7 +254,7 @@ impl Contribution {
 }
 
 impl Json for Change {
-    fn write(&self, out: &mut String) {
+    fn write(&self, out: &mut Vec<u8>) {
         object(out, |change| {
             change.member("reason", self.reason.name());
             if !self.fields.is_empty() {
@@ -276,13 +276,13 @@ impl Json for Change {
 }
 
 impl Json for Field {
-    fn write(&self, out: &mut String) {
+    fn write(&self, out: &mut Vec<u8>) {
         self.name().write(out);
     }
 }
 
 impl Json for Previous {
-    fn write(&self, out: &mut String) {
+    fn write(&self, out: &mut Vec<u8>) {
         object(out, |previous| {
             previous.member("time", &self.time);
             previous.member("displayName", &self.display_name);
@@ -301,7 +301,7 @@ impl Json for Previous {
 }
 
 impl Json for Driver {
-    fn write(&self, out: &mut String) {
+    fn write(&self, out: &mut Vec<u8>) {
         object(out, |driver| {
             driver.member("uid", &self.uid);
             driver.member("title", &self.title);
@@ -312,7 +312,7 @@ impl Json for Driver {
 }
 
 impl Json for Contribution {
-    fn write(&self, out: &mut String) {
+    fn write(&self, out: &mut Vec<u8>) {
         object(out, |contribution| self.members(contribution));
     }
 }

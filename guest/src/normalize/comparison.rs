@@ -43,8 +43,7 @@ impl<'a> Comparison<'a> {
         before: &'a State,
         had_state: bool,
     ) -> Comparison<'a> {
-        let present: Vec<_> =
-            items.iter().map(|(kind, item)| Present { subject: Subject::of_item(*kind, item), item }).collect();
+        let present: Vec<_> = items.iter().map(|(kind, item)| Present::of_item(*kind, item)).collect();
         let uids = present.iter().map(|present| present.subject.uid).collect();
         let kinds = items.iter().map(|(kind, _)| *kind).collect();
         let every = frame.settings.snapshot_seconds;
@@ -83,8 +82,7 @@ impl<'a> Comparison<'a> {
             })
             .collect();
         for emitted in &mut emitted {
-            let parent = emitted.subject.parent();
-            emitted.parent_event = parent.and_then(|parent| score_events.get(parent).cloned());
+            emitted.parent_event = emitted.parent.and_then(|parent| score_events.get(parent).cloned());
         }
         emitted
     }
@@ -115,7 +113,8 @@ impl<'a> Comparison<'a> {
                 .filter(|kept| kept.closed.is_none())
                 .map_or(self.last_read(subject.kind), |kept| Some(kept.last_seen)),
             times: self.had_state.then_some(Times { first_seen, changed, last_seen: now }),
-            parent_max: subject.parent().and_then(|parent| self.score_max(parent)),
+            parent: present.parent,
+            parent_max: present.parent.and_then(|parent| self.score_max(parent)),
             parent_event: None,
         })
     }
@@ -128,6 +127,7 @@ impl<'a> Comparison<'a> {
         };
         let change = Change { previous: Some(Previous::of(&subject, kept.last_seen)), ..Change::only(reason) };
         let times = Times { first_seen: kept.first_seen, changed: self.frame.now(), last_seen: kept.last_seen };
+        let parent = subject.parent();
         Some(EmittedFinding {
             start_time: self.last_read(subject.kind),
             subject,
@@ -135,6 +135,7 @@ impl<'a> Comparison<'a> {
             activity: Activity::Close,
             change,
             times: Some(times),
+            parent,
             parent_max: None,
             parent_event: None,
         })
@@ -184,7 +185,7 @@ impl<'a> Comparison<'a> {
         }
         let before = |uid: &str| self.before.findings.get(uid).filter(|kept| kept.last_seen == seen);
         let mut drivers = Vec::new();
-        for Present { subject, .. } in self.present.iter().filter(|present| present.subject.parent() == Some(score)) {
+        for Present { subject, .. } in self.present.iter().filter(|present| present.parent == Some(score)) {
             if self.before.findings.get(subject.uid).is_some_and(|kept| kept.last_seen > seen) {
                 return None;
             }
@@ -260,8 +261,17 @@ impl<'a> Comparison<'a> {
 pub struct Present<'a> {
     /// The subject of the finding.
     pub subject: Subject<'a>,
+    /// The uid of the control's score.
+    pub parent: Option<&'a str>,
     /// The item that was read.
     pub item: &'a Item<'a>,
+}
+
+impl<'a> Present<'a> {
+    fn of_item(kind: EventKind, item: &'a Item<'a>) -> Present<'a> {
+        let subject = Subject::of_item(kind, item);
+        Present { parent: subject.parent(), subject, item }
+    }
 }
 
 /// Returns the change since a finding was last seen; `None` if no compared value differs.

@@ -49,7 +49,7 @@ vocabulary! {
 }
 
 /// Members that OCSF has no attribute for, each value as JSON text.
-pub type Unmapped<'a> = BTreeMap<Cow<'a, str>, Cow<'a, str>>;
+pub type Unmapped<'a> = BTreeMap<Cow<'a, str>, Cow<'a, [u8]>>;
 
 /// The members that all events of a poll share, as JSON text. They are written once for the whole poll.
 #[derive(Debug, Clone)]
@@ -58,11 +58,11 @@ pub struct SharedMembers {
     /// `metadata.version`.
     pub version: &'static str,
     /// The members from `correlation_uid` to `labels`.
-    pub metadata: String,
+    pub metadata: Vec<u8>,
     /// The member `cloud`.
-    pub cloud: String,
+    pub cloud: Vec<u8>,
     /// The members `resources` and `observables`.
-    pub resources: String,
+    pub resources: Vec<u8>,
 }
 
 #[derive(Debug, Clone)]
@@ -128,7 +128,7 @@ impl Fingerprint {
 }
 
 impl Json for Event<'_> {
-    fn write(&self, out: &mut String) {
+    fn write(&self, out: &mut Vec<u8>) {
         object(out, |event| {
             let (class_uid, class_name) = self.shared.class;
             let (activity_id, activity_name) = self.activity.pair();
@@ -138,7 +138,9 @@ impl Json for Event<'_> {
             event.member("type_uid", &type_uid(class_uid, self.activity));
             // Neither caption contains a character that needs an escape.
             event.value_of("type_name", |out| {
-                out.extend(["\"", class_name, ": ", activity_name, "\""]);
+                ["\"", class_name, ": ", activity_name, "\""]
+                    .iter()
+                    .for_each(|part| out.extend_from_slice(part.as_bytes()));
             });
             event.member("activity_id", &activity_id);
             event.member("activity_name", activity_name);
@@ -208,7 +210,7 @@ impl FindingInfo<'_> {
 }
 
 impl Json for Analytic<'_> {
-    fn write(&self, out: &mut String) {
+    fn write(&self, out: &mut Vec<u8>) {
         object(out, |analytic| {
             analytic.optional("uid", self.uid);
             analytic.optional("name", self.name);
@@ -219,7 +221,7 @@ impl Json for Analytic<'_> {
 }
 
 impl Json for RelatedEvent {
-    fn write(&self, out: &mut String) {
+    fn write(&self, out: &mut Vec<u8>) {
         object(out, |event| {
             event.member("uid", &self.uid);
             event.member("type_uid", &self.type_uid);
@@ -240,13 +242,13 @@ impl Compliance<'_> {
 }
 
 impl Json for Check<'_> {
-    fn write(&self, out: &mut String) {
+    fn write(&self, out: &mut Vec<u8>) {
         object(out, |check| check.member("uid", self.uid.as_ref()));
     }
 }
 
 impl Json for Fingerprint {
-    fn write(&self, out: &mut String) {
+    fn write(&self, out: &mut Vec<u8>) {
         object(out, |fingerprint| {
             fingerprint.written(r#""algorithm_id":3,"algorithm":"SHA-256""#);
             fingerprint.member("value", &self.value);

@@ -8,8 +8,8 @@ use rust_decimal::{Decimal, RoundingStrategy};
 use crate::api::{Definition, Item};
 use crate::contract;
 use crate::json;
-use crate::json::ValuePath;
 use crate::json::write::{object, text};
+use crate::json::{JsonValue, ValuePath};
 use crate::normalize::change::Change;
 use crate::normalize::event::{
     Activity, Analytic, Check, Compliance, Event, FindingInfo, Fingerprint, RelatedEvent, Unmapped,
@@ -52,6 +52,8 @@ pub struct EmittedFinding<'a> {
     pub start_time: Option<u64>,
     /// When the finding was seen and changed; `None` without a state.
     pub times: Option<Times>,
+    /// Uid of the control's score.
+    pub parent: Option<&'a str>,
     /// Maximum of the control's score.
     pub parent_max: Option<Decimal>,
     /// Uid and type of the score's own event in the same poll.
@@ -202,14 +204,14 @@ fn unmapped<'a>(
                     true => Cow::Owned(format!("properties.{key}")),
                     false => Cow::Borrowed(key),
                 };
-                unmapped.insert(key, json::compact(value));
+                unmapped.insert(key, compact(value));
             }
             if let Ok(members) = json::Object::read(item.raw, &ValuePath::Root) {
                 for (key, value) in
                     members.iter().filter(|(key, _)| !matches!(*key, "id" | "name" | "type" | "properties"))
                 {
                     let prefix = if frame.schema().reserves(key) { "properties." } else { "" };
-                    unmapped.entry(Cow::Owned(format!("{prefix}{key}"))).or_insert_with(|| json::compact(value));
+                    unmapped.entry(Cow::Owned(format!("{prefix}{key}"))).or_insert_with(|| compact(value));
                 }
             }
             if let Some(definition) = definition {
@@ -221,14 +223,14 @@ fn unmapped<'a>(
     unmapped.insert(Cow::Borrowed("type"), Cow::Owned(text(subject.resource_type)));
     unmapped.insert(Cow::Borrowed("score_model"), Cow::Owned(text(SCORE_MODEL)));
     unmapped.insert(Cow::Borrowed("change"), Cow::Owned(text(&emitted.change)));
-    if let Some(parent) = subject.parent() {
+    if let Some(parent) = emitted.parent {
         unmapped.insert(Cow::Borrowed("parent"), Cow::Owned(text(parent)));
     }
     if subject.kind == EventKind::Controls
         && let Some(points_at_stake) = subject.points_at_stake()
     {
         let potential_increase_percent = emitted.parent_max.and_then(|max| percent(subject.points()?, max));
-        let mut derived = String::new();
+        let mut derived = Vec::new();
         object(&mut derived, |derived| {
             derived.member("points_at_stake", &points_at_stake);
             if let Some(percent) = potential_increase_percent {
@@ -238,6 +240,14 @@ fn unmapped<'a>(
         unmapped.insert(Cow::Borrowed("derived"), Cow::Owned(derived));
     }
     unmapped
+}
+
+/// Returns a value on one line, as bytes.
+fn compact(value: JsonValue<'_>) -> Cow<'_, [u8]> {
+    match json::compact(value) {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    }
 }
 
 /// Returns the share of the score that the missing points would add, in percent, rounded to two digits as in the
@@ -256,14 +266,14 @@ fn known_property(kind: EventKind, key: &str) -> bool {
 
 /// Returns the members of a definition that no OCSF attribute carries: its own members and its properties, without the
 /// list of assessments and the members that are in `analytic` and `desc`.
-fn flattened(definition: &Definition<'_>) -> String {
+fn flattened(definition: &Definition<'_>) -> Vec<u8> {
     let mapped = ["assessmentDefinitions", "displayName", "description"];
     let members = definition.members.iter().filter(|(key, _)| !["id", "name", "type", "properties"].contains(key));
     let properties = definition.properties.iter().filter(|(key, _)| !mapped.contains(key));
     let members: BTreeMap<_, _> = members.chain(properties).collect();
-    let mut out = String::new();
+    let mut out = Vec::new();
     object(&mut out, |object| {
-        members.into_iter().for_each(|(key, value)| object.foreign(key, &json::compact(value)));
+        members.into_iter().for_each(|(key, value)| object.foreign(key, json::compact(value).as_ref()));
     });
     out
 }
@@ -273,7 +283,7 @@ fn spelled(subject: &Subject<'_>) -> Unmapped<'static> {
     let mut unmapped = Unmapped::new();
     let mut insert = |key: &'static str, number: Option<Number<'_>>| {
         if let Some(number) = number {
-            unmapped.insert(Cow::Borrowed(key), Cow::Owned(number.text().to_owned()));
+            unmapped.insert(Cow::Borrowed(key), Cow::Owned(number.text().into()));
         }
     };
     insert("healthyResourceCount", subject.counts.healthy);
@@ -281,7 +291,7 @@ fn spelled(subject: &Subject<'_>) -> Unmapped<'static> {
     insert("notApplicableResourceCount", subject.counts.not_applicable);
     if let Some(score) = subject.score {
         let members = [("current", score.current), ("max", score.max), ("percentage", score.percentage)];
-        let mut out = String::new();
+        let mut out = Vec::new();
         object(&mut out, |object| {
             for (key, number) in members {
                 if let Some(number) = number {

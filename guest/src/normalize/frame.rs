@@ -118,12 +118,12 @@ fn shared(settings: &Settings, context: &Context, resource_uid: &str) -> SharedM
         metadata.written(r#""profiles":["cloud"]"#);
         if settings.class == Class::AssessmentFinding {
             metadata.value_of("extensions", |out| {
-                out.push('[');
+                out.push(b'[');
                 object(out, |extension| {
                     extension.written(r#""name":"databee","uid":"994""#);
                     extension.member("version", &settings.extension_version);
                 });
-                out.push(']');
+                out.push(b']');
             });
         }
         metadata.member("labels", &[format!("feed:{}", context.feed), format!("tenant:{}", context.tenant)][..]);
@@ -145,22 +145,22 @@ fn shared(settings: &Settings, context: &Context, resource_uid: &str) -> SharedM
     });
     let resources = members(|event| {
         event.value_of("resources", |out| {
-            out.push('[');
+            out.push(b'[');
             object(out, |resource| {
                 resource.member("uid", resource_uid);
                 resource.optional("name", scope.name.as_ref());
                 resource.written(r#""type":"Microsoft.Resources/subscriptions","role_id":1,"role":"Target""#);
             });
-            out.push(']');
+            out.push(b']');
         });
         if settings.observables {
             event.value_of("observables", |out| {
-                out.push('[');
+                out.push(b'[');
                 object(out, |observable| {
                     observable.written(r#""name":"resources[0].uid","type_id":10,"type":"Resource UID""#);
                     observable.member("value", resource_uid);
                 });
-                out.push(']');
+                out.push(b']');
             });
         }
     });
@@ -169,10 +169,10 @@ fn shared(settings: &Settings, context: &Context, resource_uid: &str) -> SharedM
 }
 
 /// Returns members without the braces around them.
-fn members(write: impl FnOnce(&mut MembersWriter<'_>)) -> String {
-    let mut out = String::new();
+fn members(write: impl FnOnce(&mut MembersWriter<'_>)) -> Vec<u8> {
+    let mut out = Vec::new();
     object(&mut out, write);
-    out[1..out.len() - 1].to_owned()
+    out[1..out.len() - 1].to_vec()
 }
 
 /// The members that an event does not share with the other events of its poll.
@@ -190,17 +190,16 @@ pub struct Own<'a> {
 
 /// Converts the event to the contract's type.
 pub fn delivered(schema: &Schema, event: &Event<'_>) -> contract::Event {
-    let body = line(schema, event).into_bytes();
-    contract::Event { uid: event.metadata.uid.clone(), time_milliseconds: event.time, body }
+    contract::Event { uid: event.metadata.uid.clone(), time_milliseconds: event.time, body: line(schema, event) }
 }
 
 /// Serializes the event as one line of JSON.
-pub fn line(schema: &Schema, event: &Event<'_>) -> String {
+pub fn line(schema: &Schema, event: &Event<'_>) -> Vec<u8> {
     /// The usual size of an event in bytes, without the item itself.
     const USUAL_BYTES: usize = 3 << 10;
     let item = event.raw_data.unwrap_or_default();
     // Each quote of the item needs one byte more, for its backslash.
-    let mut out = String::with_capacity(USUAL_BYTES + item.len() + item.len() / 8);
+    let mut out = Vec::with_capacity(USUAL_BYTES + item.len() + item.len() / 8);
     event.write(&mut out);
     schema.spelled(out)
 }

@@ -149,8 +149,7 @@ fn outcome_of(
 fn check_sums(present: &[Present<'_>], notices: &mut Vec<Notice>) {
     for score in present.iter().filter(|present| present.subject.kind == EventKind::Scores) {
         let Some((current, max)) = score.subject.points() else { continue };
-        let mut controls =
-            present.iter().filter(|present| present.subject.parent() == Some(score.subject.uid)).peekable();
+        let mut controls = present.iter().filter(|present| present.parent == Some(score.subject.uid)).peekable();
         if controls.peek().is_none() {
             continue;
         }

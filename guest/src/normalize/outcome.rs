@@ -68,7 +68,7 @@ fn message(after: Option<&Failure>) -> String {
 
 /// Returns the reason and the previous outcome.
 fn unmapped(before: Option<&Outcome>) -> Unmapped<'static> {
-    let mut change = String::new();
+    let mut change = Vec::new();
     object(&mut change, |change| {
         change.member("reason", Reason::Outcome.name());
         change.object("previous", |previous| {

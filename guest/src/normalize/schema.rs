@@ -90,15 +90,15 @@ impl Schema {
     }
 
     /// Spells an event, which is in the newest version, as this schema has it. `unmapped` comes last.
-    pub fn spelled(&self, event: String) -> String {
+    pub fn spelled(&self, event: Vec<u8>) -> Vec<u8> {
         if self.lacks.is_empty() {
             return event;
         }
-        let Ok(document) = Document::read(event.as_bytes()) else { unreachable!("the plugin writes JSON") };
+        let Ok(document) = Document::read(&event) else { unreachable!("the plugin writes JSON") };
         let Ok(members) = Object::read(document.root(), &ValuePath::Root) else {
             unreachable!("an event is an object")
         };
-        let (mut spelled, mut moved) = (String::with_capacity(event.len() + 128), String::new());
+        let (mut spelled, mut moved) = (Vec::with_capacity(event.len() + 128), Vec::new());
         object(&mut spelled, |kept| {
             object(&mut moved, |moved| {
                 for (key, value) in members.iter().filter(|(key, _)| *key != "unmapped") {
@@ -106,9 +106,8 @@ impl Schema {
                 }
             });
             let unmapped = members.get("unmapped").map_or("{}", JsonValue::get);
-            let parts = [inner(unmapped), inner(&moved)].map(|part| Some(part).filter(|part| !part.is_empty()));
-            let parts: Vec<&str> = parts.into_iter().flatten().collect();
-            kept.foreign("unmapped", &format!("{{{}}}", parts.join(",")));
+            let parts = [inner(unmapped.as_bytes()), inner(&moved)].into_iter().filter(|part| !part.is_empty());
+            kept.foreign("unmapped", listed(b'{', parts, b'}'));
         });
         spelled
     }
@@ -129,16 +128,13 @@ impl Schema {
         }
         let Ok(items) = list(value, &ValuePath::Root) else { return Divided::whole(value) };
         let items: Vec<Divided> = items.map(|item| self.divided(&format!("{path}[]"), item)).collect();
-        let kept: Vec<&str> = items.iter().map(|item| item.kept.as_str()).collect();
-        let moved: Vec<&str> = items.iter().filter_map(|item| item.moved.as_deref()).collect();
-        Divided {
-            kept: format!("[{}]", kept.join(",")),
-            moved: (!moved.is_empty()).then(|| format!("[{}]", moved.join(","))),
-        }
+        let kept = listed(b'[', items.iter().map(|item| item.kept.as_slice()), b']');
+        let moved: Vec<&[u8]> = items.iter().filter_map(|item| item.moved.as_deref()).collect();
+        Divided { kept, moved: (!moved.is_empty()).then(|| listed(b'[', moved.into_iter(), b']')) }
     }
 
     fn divided_members(&self, path: &str, members: &Object<'_>) -> Divided {
-        let (mut kept, mut moved) = (String::new(), String::new());
+        let (mut kept, mut moved) = (Vec::new(), Vec::new());
         object(&mut kept, |kept| {
             object(&mut moved, |moved| {
                 for (key, value) in members.iter() {
@@ -147,7 +143,7 @@ impl Schema {
                 }
             });
         });
-        Divided { kept, moved: (moved != "{}").then_some(moved) }
+        Divided { kept, moved: (moved != b"{}").then_some(moved) }
     }
 
     fn member(
@@ -177,19 +173,32 @@ impl Schema {
 
 /// A value in two parts, both JSON text.
 struct Divided {
-    kept: String,
-    moved: Option<String>,
+    kept: Vec<u8>,
+    moved: Option<Vec<u8>>,
 }
 
 impl Divided {
     fn whole(value: JsonValue<'_>) -> Divided {
-        Divided { kept: value.get().to_owned(), moved: None }
+        Divided { kept: value.get().into(), moved: None }
     }
 }
 
 /// Returns the text between the brackets of a list or an object.
-fn inner(text: &str) -> &str {
+fn inner(text: &[u8]) -> &[u8] {
     &text[1..text.len() - 1]
+}
+
+/// Returns the parts between brackets, with commas between them.
+fn listed<'a>(open: u8, parts: impl Iterator<Item = &'a [u8]>, close: u8) -> Vec<u8> {
+    let mut text = vec![open];
+    for (index, part) in parts.enumerate() {
+        if index > 0 {
+            text.push(b',');
+        }
+        text.extend_from_slice(part);
+    }
+    text.push(close);
+    text
 }
 
 #[cfg(test)]
@@ -199,7 +208,7 @@ mod tests {
     const NEWEST: &str = r#"{"class_uid":1,"status_id":5,"metadata":{"version":"x","log_format":"JSON","is_truncated":true},"cloud":{"account":{"type_id":13,"type":"Azure Subscription"},"cloud_partition":"p"},"compliance":{"control":"c","checks":[{"uid":"a"}]},"resources":[{"uid":"/s","role_id":1,"role":"Target"}],"observables":[{"name":"resources[0].uid","type_id":10}],"unmapped":{"score":{"max":10.0},"weight":2},"raw_data":"{\"a\":1}","raw_data_size":7}"#;
 
     fn check(version: Version, class: Class, expected: &str) {
-        assert_eq!(Schema::new(version, class).spelled(NEWEST.to_owned()), expected, "{version:?} {class:?}");
+        assert_eq!(Schema::new(version, class).spelled(NEWEST.into()), expected.as_bytes(), "{version:?} {class:?}");
     }
 
     #[test]

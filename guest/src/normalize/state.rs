@@ -166,7 +166,7 @@ impl State {
     pub fn bytes(&self) -> Vec<u8> {
         /// The usual size of a finding in the state, in bytes.
         const USUAL_BYTES: usize = 1 << 10;
-        let mut out = String::with_capacity((self.findings.len() + 1) * USUAL_BYTES);
+        let mut out = Vec::with_capacity((self.findings.len() + 1) * USUAL_BYTES);
         object(&mut out, |state| {
             state.member("format", &u64::from(self.format));
             state.member("kinds", self.kinds.as_slice());
@@ -177,12 +177,12 @@ impl State {
                 self.findings.iter().for_each(|(uid, kept)| findings.found(uid, kept));
             });
         });
-        out.into_bytes()
+        out
     }
 }
 
 impl Json for Outcome {
-    fn write(&self, out: &mut String) {
+    fn write(&self, out: &mut Vec<u8>) {
         object(out, |outcome| {
             outcome.member("code", &self.code);
             outcome.member("since", &self.since);
@@ -191,7 +191,7 @@ impl Json for Outcome {
 }
 
 impl Json for KnownFinding {
-    fn write(&self, out: &mut String) {
+    fn write(&self, out: &mut Vec<u8>) {
         object(out, |kept| {
             kept.member("kind", &self.kind);
             kept.member("id", &self.id);

@@ -108,12 +108,14 @@ impl SettingsReader {
 
     /// Reads one of several words; the first is the default. `others` are the words of other programs.
     pub fn choice<T: Copy>(&mut self, key: &str, choices: &[(&'static str, T)], others: meant::Others) -> T {
+        // Each call of the plugin reads the settings, and almost all are good: words are made only for others.
+        let Some(value) = self.object.get(key) else { return choices[0].1 };
+        if let Some((_, choice)) = choices.iter().find(|(name, _)| value == name) {
+            return *choice;
+        }
         let names: Vec<_> = choices.iter().map(|(name, _)| format!("`{name}`")).collect();
-        let hint = self.object.get(key).map(|value| {
-            let names = choices.iter().map(|(name, _)| *name);
-            meant::hint(value, names, others)
-        });
-        let expected = names.join(" or ") + &hint.unwrap_or_default();
+        let hint = meant::hint(value, choices.iter().map(|(name, _)| *name), others);
+        let expected = names.join(" or ") + &hint;
         let Some(text) = self.text(key, &expected) else { return choices[0].1 };
         match choices.iter().find(|(name, _)| *name == text) {
             Some((_, choice)) => *choice,

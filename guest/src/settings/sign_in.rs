@@ -73,8 +73,9 @@ pub fn require_credential(reader: &mut SettingsReader) {
 pub fn secret_expires(reader: &mut SettingsReader) {
     const EXPECTED: &str = "a date such as 2027-06-30";
     let key = SECRET_EXPIRES;
-    let written = reader.value(key).map(|value| value.as_str().map_or(value.to_string(), str::to_owned));
-    let meant = written.and_then(|text| meant::date(text.trim())).map(|date| format!("; write \"{date}\""));
+    let Some(value) = reader.value(key) else { return };
+    let written = value.as_str().map_or(value.to_string(), str::to_owned);
+    let meant = meant::date(written.trim()).map(|date| format!("; write \"{date}\""));
     let expected = format!("{EXPECTED}{}", meant.unwrap_or_default());
     if let Some(date) = reader.text(key, &expected)
         && !is_date(&date)

@@ -46,7 +46,7 @@ mod tests {
             for (at, other) in (0..length).flat_map(|at| [0, b'w', b'y', 0xff].map(|other| (at, other))) {
                 let mut right = left.clone();
                 right[at] = other;
-                // What follows must not decide.
+                // The bytes after the first difference must not decide.
                 right[at + 1..].fill(if other < b'x' { 0xff } else { 0 });
                 assert_eq!(compare(&left, &right), left.cmp(&right), "{at} of {length}: {other}");
                 assert_eq!(compare(&right, &left), right.cmp(&left), "{at} of {length}: {other}");

@@ -211,6 +211,9 @@ pub const PROGRESS_LOOK: Duration = Duration::from_millis(250);
 /// Time between two such lines in a file or a pipe, which is enough for later readers of a log.
 pub const PROGRESS_PAUSE: Duration = Duration::from_secs(10);
 
+/// Interval that `status` assumes of a feed without one: the proposal of the built-in plugin, because `status` asks no plugin.
+pub const ASSUMED_INTERVAL: Duration = Duration::from_secs(3_600);
+
 /// The longest interval; a schedule beyond a month is a mistake.
 pub const LONGEST_INTERVAL: Duration = Duration::from_secs(31 * 86_400);
 

@@ -53,7 +53,7 @@ fn vrl() -> Option<PathBuf> {
         eprintln!("cargo xtask builds Vector's language VRL, once: this takes some ten minutes");
     }
     let manifest = workspace().join("xtask/bench/peers/vrl/Cargo.toml");
-    let mut command = cargo_with(["build", "--release", "--locked", "--quiet", "--manifest-path"].iter());
+    let mut command = cargo_with(["build", "--release", "--locked", "--manifest-path"].iter());
     told("VRL", run(command.arg(manifest).arg("--target-dir").arg(folder)))?;
     Some(program)
 }
@@ -70,8 +70,10 @@ fn python() -> Option<PathBuf> {
     }
     eprintln!("cargo xtask installs Microsoft's packages for Python into {}", folder.display());
     told("Python", run(Command::new("python3").args(["-m", "venv"]).arg(&folder)))?;
-    let quiet = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
-    told("Python", run(Command::new(&program).args(quiet).arg(Path::new(&requirements))))?;
+    let install = ["-m", "pip", "install", "--disable-pip-version-check", "--requirement"];
+    // The standard output is for the figures.
+    let mut command = Command::new(&program);
+    told("Python", run(command.args(install).arg(Path::new(&requirements)).stdout(std::io::stderr())))?;
     fs::write(installed, wanted).ok()?;
     Some(program)
 }

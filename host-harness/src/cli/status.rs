@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Context;
 use host_harness::collector::{NextAttempt, SnapshotRow};
@@ -76,7 +75,7 @@ fn shown(row: ScopeRow, feed: &FeedConfig) -> SnapshotRow {
         since: failure.is_some().then_some(standing.since),
         failure,
         next: (standing.watch == Polling::Polled).then_some(NextAttempt::At(standing.due)),
-        interval: feed.interval.as_ref().map_or(Duration::from_secs(3_600), |interval| interval.time),
+        interval: feed.interval.as_ref().map_or(limits::ASSUMED_INTERVAL, |interval| interval.time),
         last_good: standing.last_good,
         figure: standing.figure,
     }

@@ -95,6 +95,9 @@ pub struct Metrics {
 struct Counters {
     /// Counts of feeds, by tenant and feed. Boxed, because the nodes of the map are half empty.
     feeds: BTreeMap<FeedOrSink, Box<FeedCounts>>,
+    /// Counts that only rise of the feeds that are gone, by tenant, so that no sum of a tenant falls. Kept while the
+    /// tenant has a feed.
+    gone: BTreeMap<Box<str>, Box<FeedCounts>>,
     /// Counts of sinks, by sink and tenant.
     sinks: BTreeMap<FeedOrSink, SinkCounts>,
     delivered: u64,
@@ -177,7 +180,10 @@ impl MetricsLevel {
 }
 
 /// Returns the counts of tenants, under keys without a feed.
-fn of_tenants(feeds: &BTreeMap<FeedOrSink, Box<FeedCounts>>) -> BTreeMap<FeedOrSink, Box<FeedCounts>> {
+fn of_tenants(
+    feeds: &BTreeMap<FeedOrSink, Box<FeedCounts>>,
+    gone: &BTreeMap<Box<str>, Box<FeedCounts>>,
+) -> BTreeMap<FeedOrSink, Box<FeedCounts>> {
     let mut tenants: BTreeMap<FeedOrSink, Box<FeedCounts>> = BTreeMap::new();
     // The feeds of a tenant follow each other.
     let mut of: Option<(&str, Box<FeedCounts>)> = None;
@@ -191,7 +197,32 @@ fn of_tenants(feeds: &BTreeMap<FeedOrSink, Box<FeedCounts>>) -> BTreeMap<FeedOrS
         }
     }
     tenants.extend(of.map(|(tenant, sum)| ((tenant.into(), "".into()), sum)));
+    for ((tenant, _), sum) in &mut tenants {
+        if let Some(gone) = gone.get(tenant) {
+            sum.add_counters(gone);
+        }
+    }
     tenants
+}
+
+impl Counters {
+    /// Stops counting a feed; its tenant keeps what was counted while it has another feed.
+    fn remove(&mut self, tenant: &str, feed: &str) {
+        if let Some(counts) = self.feeds.remove(&(tenant.into(), feed.into())) {
+            self.gone.entry(tenant.into()).or_default().add_counters(&counts);
+        }
+        self.forget_tenants();
+    }
+
+    fn forget_tenants(&mut self) {
+        let Counters { feeds, gone, .. } = self;
+        let feed_of = |tenant: &str| feeds.range((Box::from(tenant), Box::from(""))..).next();
+        gone.retain(|tenant, _| feed_of(tenant).is_some_and(|((first, _), _)| first == tenant));
+    }
+}
+
+fn add(sums: &mut [u32], more: &[u32]) {
+    sums.iter_mut().zip(more).for_each(|(sum, more)| *sum = sum.saturating_add(*more));
 }
 
 /// Counts of one tenant's events at one sink.
@@ -210,17 +241,8 @@ pub struct SinkCounts {
 impl FeedCounts {
     /// Adds the counts of another feed of the tenant. Times are those that need somebody first.
     fn add(&mut self, other: &FeedCounts) {
-        let add = |sums: &mut [u32], more: &[u32]| {
-            sums.iter_mut().zip(more).for_each(|(sum, more)| *sum = sum.saturating_add(*more));
-        };
-        add(&mut self.polls, &other.polls);
-        add(&mut self.searches, &other.searches);
-        add(&mut self.requests, &other.requests);
+        self.add_counters(other);
         add(&mut self.failing, &other.failing);
-        self.events += other.events;
-        self.response_bytes += other.response_bytes;
-        self.throttles += other.throttles;
-        self.busy += other.busy;
         self.memory_bytes = self.memory_bytes.max(other.memory_bytes);
         // A feed that was never collected comes before every time.
         self.last_collected = self.last_collected.min(other.last_collected);
@@ -232,14 +254,25 @@ impl FeedCounts {
                 None => self.credentials_expire.push((setting.clone(), *end)),
             }
         }
+        self.scopes += other.scopes;
+        self.state_bytes += other.state_bytes;
+    }
+
+    /// Adds those counts of another feed that only rise.
+    fn add_counters(&mut self, other: &FeedCounts) {
+        add(&mut self.polls, &other.polls);
+        add(&mut self.searches, &other.searches);
+        add(&mut self.requests, &other.requests);
+        self.events += other.events;
+        self.response_bytes += other.response_bytes;
+        self.throttles += other.throttles;
+        self.busy += other.busy;
         for (code, count) in &other.notices {
             let room = self.notices.len() < NOTICE_CODES || self.notices.contains_key(code);
             *self.notices.entry(if room { code.clone() } else { "other".to_owned() }).or_default() += count;
         }
         self.dead_letters += other.dead_letters;
         self.log_lines_dropped += other.log_lines_dropped;
-        self.scopes += other.scopes;
-        self.state_bytes += other.state_bytes;
     }
 
     /// Counts a poll and its outcome.
@@ -293,6 +326,10 @@ impl Metrics {
                 }
             }
         }
+        for ((tenant, _), counts) in counts {
+            inner.gone.entry(tenant).or_default().add_counters(&counts);
+        }
+        inner.forget_tenants();
     }
 
     /// Counts one more feed from now on, in place of the one `before`.
@@ -300,7 +337,7 @@ impl Metrics {
         let mut inner = self.inner.lock();
         let key: FeedOrSink = (tenant.into(), feed.into());
         if let Some((tenant, feed, _)) = before.filter(|before| *before.0 != *tenant) {
-            inner.feeds.remove(&(tenant.into(), feed.into()));
+            inner.remove(tenant, feed);
         }
         inner.feeds.entry(key).or_default();
         for sink in sinks {
@@ -310,7 +347,7 @@ impl Metrics {
 
     /// Stops counting a feed.
     pub fn forget(&self, tenant: &str, feed: &str) {
-        self.inner.lock().feeds.remove(&(tenant.into(), feed.into()));
+        self.inner.lock().remove(tenant, feed);
     }
 
     /// Sets the number of feeds that are still being checked.
@@ -397,13 +434,14 @@ impl Metrics {
         }
         let feeds = match level {
             MetricsLevel::Feed => inner.feeds.clone(),
-            MetricsLevel::Tenant => of_tenants(&inner.feeds),
+            MetricsLevel::Tenant => of_tenants(&inner.feeds, &inner.gone),
         };
         let counters = Counters {
             feeds,
             sinks: inner.sinks.clone(),
             left_out: inner.left_out.clone(),
-            ..Counters { feeds: BTreeMap::new(), sinks: BTreeMap::new(), left_out: BTreeSet::new(), ..*inner }
+            gone: BTreeMap::new(),
+            ..*inner
         };
         let feeds = inner.feeds.len() as u64;
         Scrape { inner: counters, feeds, failing_feeds, outboxes, free, process: ProcessUsage::now() }
@@ -600,6 +638,15 @@ mod tests {
             ],
         );
         assert!(!text.contains("feed=\""), "{text}");
+        // A removed feed must not make a count of its tenant fall: Prometheus would take that for a restart.
+        metrics.forget("a", "one");
+        metrics.configure([("a", "two", &[][..])].into_iter());
+        let told = || metrics.text(Outboxes::default(), MetricsLevel::Tenant);
+        check(&told(), &[r#"collector_events_total{tenant="a"} 7"#, "collector_feeds 1"]);
+        assert!(!told().contains("tenant=\"ab\""));
+        metrics.forget("a", "two");
+        metrics.configure([("a", "one", &[][..])].into_iter());
+        check(&told(), &[r#"collector_events_total{tenant="a"} 0"#]);
         assert_eq!(MetricsLevel::asked("a=b&by=feed"), Ok(MetricsLevel::Feed));
         assert_eq!(MetricsLevel::asked(""), Ok(MetricsLevel::Tenant));
         assert_eq!(MetricsLevel::asked("by=scope"), Err("scope".to_owned()));

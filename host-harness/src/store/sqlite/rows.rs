@@ -1,5 +1,7 @@
 //! Values in the form of the tables' columns, and the statements of a transaction that writes them.
 
+use std::collections::HashSet;
+
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, params};
 use source_host::contract::Scope;
@@ -108,7 +110,44 @@ pub(super) fn keep_figures(transaction: &Transaction<'_>, scope: i64, poll: &Pol
             })?;
         }
     }
+    for (subject, kind, title) in gone(transaction, scope, poll)? {
+        insert.execute(named_params! {
+            ":scope": scope, ":subject": subject, ":time": poll.time as i64, ":kind": kind, ":title": title,
+            ":value": 0.0, ":maximum": 0.0, ":weight": 0.0,
+        })?;
+    }
     Ok(())
+}
+
+/// Returns subject, kind and title of the stored figures whose kind the poll has, but whose subject it lacks: the service
+/// does not measure them any more. Figures whose largest value is 0 already are left out.
+fn gone(
+    transaction: &Transaction<'_>,
+    scope: i64,
+    poll: &PollRecord,
+) -> rusqlite::Result<Vec<(String, String, String)>> {
+    let kinds: HashSet<&str> = poll.measures.iter().map(|measure| measure.kind.as_str()).collect();
+    if kinds.is_empty() {
+        return Ok(Vec::new());
+    }
+    let present: HashSet<&str> = poll.measures.iter().map(|measure| measure.subject.as_str()).collect();
+    // One seek in the index for each subject: a scan would read the whole history.
+    let mut known = transaction.prepare_cached(
+        "WITH RECURSIVE known (subject) AS (
+             SELECT min(subject) FROM history WHERE scope = ?1
+             UNION ALL
+             SELECT (SELECT min(subject) FROM history WHERE scope = ?1 AND subject > known.subject) FROM known
+             WHERE known.subject IS NOT NULL
+         )
+         SELECT known.subject, kind, title FROM known JOIN history
+         ON scope = ?1 AND history.subject = known.subject
+             AND time = (SELECT max(time) FROM history WHERE scope = ?1 AND subject = known.subject)
+         WHERE maximum <> 0",
+    )?;
+    let rows = known.query_map([scope], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let is_gone =
+        |(subject, kind, _): &(String, String, String)| !present.contains(&**subject) && kinds.contains(&**kind);
+    rows.filter(|row| row.as_ref().map_or(true, is_gone)).collect()
 }
 
 pub(super) fn queue(transaction: &Transaction<'_>, poll: &PollRecord) -> rusqlite::Result<()> {

@@ -297,6 +297,21 @@ fn a_reader_sees_each_commit_beside_the_writer_and_writes_nothing() {
     assert_eq!(told, [("Part 1", vec![1]), ("Part 2", vec![1, 9])]);
     assert!(reader.figure("prod", "two", 0).unwrap().is_none() && reader.parts("prod", "two", 0).unwrap().is_empty());
     assert_eq!(reader.backlog().unwrap()[0].events, 2);
+    // A part that the service does not measure any more is written once with nothing to reach.
+    let gone = poll.measures.pop();
+    for time in [10, 11] {
+        poll.time = time;
+        store.commit(&poll).unwrap();
+    }
+    let last = |reader: &StoreReader| reader.parts("prod", "one", 0).unwrap()[1].samples.clone();
+    let samples = last(&reader);
+    assert_eq!(samples.iter().map(|sample| sample.time).collect::<Vec<_>>(), [1, 9, 10]);
+    assert_eq!(samples[2].points, crate::store::Points { value: 0.0, maximum: 0.0, weight: 0.0 });
+    assert_eq!(times(&figure(0)), [1, 9], "the kind of the whole figure is another one");
+    poll.measures.extend(gone);
+    poll.time = 12;
+    store.commit(&poll).unwrap();
+    assert_eq!(last(&reader).last().unwrap().points.maximum, 5.0);
     // The scope of another tenant has no figure yet.
     poll.row.tenant = "fabrikam".to_owned();
     store.keep_scopes(&[poll.row]).unwrap();

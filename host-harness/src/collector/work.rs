@@ -142,7 +142,10 @@ impl Task {
             last_good: if outcome.is_none() { Some(now) } else { self.standing.last_good },
             outcome: outcome.map(Box::new),
             watch,
-            figure: of_whole(measures).and_then(Points::of).or(self.standing.figure),
+            // A poll with other figures says that the scope has none of its own any more.
+            figure: of_whole(measures)
+                .and_then(Points::of)
+                .or_else(|| self.standing.figure.filter(|_| measures.is_empty())),
         }
     }
 }

@@ -234,18 +234,39 @@ pub const STATUS_SCOPES_OF_TENANT: usize = 5;
 /// Number of scopes on one page of a tenant.
 pub const STATUS_SCOPES: usize = 100;
 
-/// Number of scopes beyond which no history of a tenant is drawn on a page of several tenants: reading it takes a
-/// tenth of a millisecond a scope.
+/// Number of scopes beyond which no history of a tenant is drawn on a page of several tenants, so that one large tenant
+/// does not delay the page.
 pub const STATUS_HISTORIES: usize = 100;
 
 /// Number of scopes of one tenant beyond which the tenant's own page draws no history of it.
 pub const TENANT_HISTORIES: usize = 2_000;
+
+/// Number of histories of the store that the status server reads at the same time: each reading holds the parts of one
+/// scope in memory.
+pub const HISTORY_READERS: usize = 2;
+
+/// Number of parts of a scope that an answer lists, those with the most points at stake first. Microsoft's secure score
+/// has about 25.
+pub const PARTS_SHOWN: usize = 100;
+
+/// Number of parts that are named for one change of a figure: more explain nothing to a reader.
+pub const MOVED_PARTS: usize = 20;
 
 /// Number of parts of a scope that are read for a table of them.
 pub const PARTS_READ: usize = 1_000;
 
 /// Number of figures that are read for the history of one subject: ten a day for the time of [`HISTORY`].
 pub const SAMPLES_READ: u32 = 4_000;
+
+/// Number of figures that are read for the history of one part: one for each day of [`HISTORY`]. With [`PARTS_READ`] parts
+/// a reading holds 400,000 figures.
+pub const PART_SAMPLES_READ: u32 = 400;
+
+/// Largest width of a table or a chart in the terminal. A larger value of `COLUMNS` is a mistake.
+pub const TERMINAL_WIDTH: usize = 1_000;
+
+/// Number of characters of a cause or a fix on a page with several scopes; the page of the scope has the whole text.
+pub const WORDS_SHOWN: usize = 300;
 
 /// Time that a reader of the store waits for a lock. It waits only while another process recovers the write-ahead log.
 pub const READER_PATIENCE: Duration = Duration::from_secs(2);

@@ -8,6 +8,8 @@ use std::io::{self, IsTerminal};
 use serde_json::Value;
 use source_host::text;
 
+use crate::limits;
+
 /// Whether escape codes may be written, by the environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colours {
@@ -53,7 +55,11 @@ pub fn width(columns: Option<OsString>) -> Option<usize> {
     let out = io::stdout();
     let named = columns.and_then(|columns| columns.to_str()?.parse().ok());
     let size = || rustix::termios::tcgetwinsize(&out).ok().map(|size| usize::from(size.ws_col));
-    out.is_terminal().then(|| named.or_else(size)).flatten().filter(|width| *width > 0)
+    out.is_terminal()
+        .then(|| named.or_else(size))
+        .flatten()
+        .filter(|width| *width > 0)
+        .map(|width| width.min(limits::TERMINAL_WIDTH))
 }
 
 /// Lays out a table for a terminal of this width. Cells that are too long are shortened in the middle: the widest column

@@ -10,7 +10,11 @@ use crate::admitted::AdmittedFeed;
 
 /// The same failure without secrets.
 pub fn redacted(admitted: &AdmittedFeed, failure: &Failure) -> Failure {
-    let search = Search::new(admitted.secrets());
+    cleaned(&Search::new(admitted.secrets()), failure)
+}
+
+/// The same failure without the secrets of a search.
+pub fn cleaned(search: &Search, failure: &Failure) -> Failure {
     let clean = |text: &str| search.words(text);
     let clean_some = |text: &Option<String>| text.as_deref().map(clean);
     Failure {

@@ -41,8 +41,11 @@ mod tally;
 mod verdict;
 pub mod work;
 
+pub use log::cleaned;
 use status::RowSource;
-pub use status::{ExpiringRow, LeftOutRow, NextAttempt, SnapshotRow, StatusDraft, StatusSnapshot, WaitingRow};
+pub use status::{
+    ExpiringRow, FeedsOfRows, LeftOutRow, NextAttempt, SnapshotRow, StatusDraft, StatusSnapshot, WaitingRow,
+};
 
 /// The collector.
 pub struct Collector {

@@ -1,16 +1,18 @@
 //! The state of all scopes at one moment, for the status page.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use source_host::blame::Blame;
 use source_host::contract::Failure;
+use source_host::credentials::redact::Search;
 
 use crate::admitted::AdmittedFeed;
 use crate::collector::ScopeEntry;
 use crate::collector::agenda::Job;
-use crate::collector::log::redacted;
-use crate::overview::{Choice, Condition, ListedScope};
+use crate::collector::log::cleaned;
+use crate::overview::{Choice, Condition, ListedScope, counted};
 use crate::sink::delivery::SinkRow;
 use crate::store::{Points, Polling, ScopeRow};
 
@@ -39,6 +41,8 @@ pub struct StatusSnapshot {
     pub left_out: Vec<LeftOutRow>,
     /// Number of feeds that are left out or keep their previous configuration.
     pub left_out_total: usize,
+    /// Number of those that keep their previous configuration.
+    pub going_on: usize,
     /// Feeds that are still being checked: the first ones.
     pub waiting: Vec<WaitingRow>,
     /// Number of feeds that are still being checked.
@@ -51,6 +55,25 @@ pub struct StatusSnapshot {
     pub sinks: Vec<SinkRow>,
     /// Other problems, in sentences.
     pub notes: Vec<String>,
+    /// The feed of each row.
+    pub feeds_of_rows: FeedsOfRows,
+}
+
+/// The feed of each row of a snapshot: texts that are read from the store later may contain its secrets.
+#[derive(Clone, Default)]
+pub struct FeedsOfRows(Vec<Arc<AdmittedFeed>>);
+
+impl FeedsOfRows {
+    /// Returns a search for the secrets of a row's feed.
+    pub fn search(&self, row: usize) -> Search {
+        Search::new(self.0.get(row).into_iter().flat_map(|admitted| admitted.secrets()))
+    }
+}
+
+impl fmt::Debug for FeedsOfRows {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} feeds", self.0.len())
+    }
 }
 
 /// The snapshot before secrets are removed from texts of plugins and services.
@@ -64,9 +87,12 @@ impl StatusDraft {
     /// Removes the secrets. Plugins and services decide how long that takes.
     pub fn cleaned(self) -> StatusSnapshot {
         let StatusDraft { mut snapshot, feeds } = self;
-        for (row, admitted) in snapshot.rows.iter_mut().zip(feeds) {
-            row.failure = row.failure.as_ref().map(|failure| redacted(&admitted, failure));
+        for (row, admitted) in snapshot.rows.iter_mut().zip(&feeds) {
+            let search = Search::new(admitted.secrets());
+            row.failure = row.failure.as_ref().map(|failure| cleaned(&search, failure));
+            row.scope = row.scope.as_ref().map(|name| search.words(name));
         }
+        snapshot.feeds_of_rows = FeedsOfRows(feeds);
         snapshot
     }
 }
@@ -96,7 +122,7 @@ impl<'a> RowSource<'a> {
             scope: scope.map(|scope| scope.id.as_str()),
             name: scope.and_then(|scope| scope.name.as_deref()),
             state: Condition::of(failure),
-            figure: standing.and_then(|standing| standing.figure),
+            figure: counted(standing.and_then(|standing| standing.figure), failure),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use source_host::limits::{DAY, milliseconds};
 
+use crate::limits;
 use crate::store::Points;
 use crate::store::sqlite::reading::{Sample, Series};
 
@@ -55,22 +56,20 @@ pub fn daily(samples: &[Sample], days: usize, now: u64) -> Vec<Option<Points>> {
         .collect()
 }
 
-/// Returns the weighted averages of several scopes, in percent, at the end of each of the last days, and now.
-pub fn daily_average<'a>(scopes: impl Iterator<Item = &'a [Sample]>, days: usize, now: u64) -> Vec<Option<f64>> {
-    let mut averages = vec![Average::default(); days + 1];
-    for samples in scopes {
-        for (average, points) in averages.iter_mut().zip(daily(samples, days, now)) {
-            if let Some(points) = points {
-                average.add(points);
-            }
+/// Adds the figures of a scope to the averages at the end of each of the last days, and now.
+pub fn add_daily(averages: &mut [Average], samples: &[Sample], now: u64) {
+    let days = averages.len().saturating_sub(1);
+    for (average, points) in averages.iter_mut().zip(daily(samples, days, now)) {
+        if let Some(points) = points {
+            average.add(points);
         }
     }
-    averages.into_iter().map(Average::percent).collect()
 }
 
-/// Returns how much a course of days changed from its first value to its last one.
+/// Returns how much a course of days changed from its first day to its last one. `None` for a course that begins later
+/// than its first day: its change is that of a shorter time.
 pub fn trend(course: &[Option<f64>]) -> Option<f64> {
-    let first = course.iter().flatten().next()?;
+    let first = course.first().copied().flatten()?;
     course.last().copied().flatten().map(|last| last - first)
 }
 
@@ -82,8 +81,10 @@ pub struct FigureChange {
     /// The figure before and after.
     pub figure: [Points; 2],
     /// The parts that changed, those that moved the figure most first: title, before and after. A part without a
-    /// figure before was new.
+    /// figure before was new. At most [`limits::MOVED_PARTS`].
     pub parts: Vec<(String, Option<Points>, Points)>,
+    /// How many parts changed.
+    pub parts_total: usize,
 }
 
 /// Returns the last changes of a figure, the newest first.
@@ -94,11 +95,14 @@ pub fn changes(figure: &[Sample], parts: &[Series], most: usize) -> Vec<FigureCh
         let moved = parts.iter().filter_map(|series| {
             let place = series.samples.iter().position(|sample| sample.time == after.time)?;
             let previous = place.checked_sub(1).map(|place| series.samples[place].points);
-            Some((series.title.clone(), previous, series.samples[place].points))
+            Some((&series.title, previous, series.samples[place].points))
         });
         let mut moved: Vec<_> = moved.filter(|(_, before, after)| by(*before, *after) != 0.0).collect();
         moved.sort_by(|one, other| by(other.1, other.2).abs().total_cmp(&by(one.1, one.2).abs()));
-        Some(FigureChange { time: after.time, figure: [before.points, after.points], parts: moved })
+        let parts_total = moved.len();
+        let parts = moved.into_iter().take(limits::MOVED_PARTS);
+        let parts = parts.map(|(title, before, after)| (title.clone(), before, after)).collect();
+        Some(FigureChange { time: after.time, figure: [before.points, after.points], parts, parts_total })
     };
     pairs.filter_map(change).collect()
 }
@@ -143,9 +147,12 @@ mod tests {
         let course: Vec<_> = daily(&samples, 4, NOW).iter().map(|points| points.map(|points| points.value)).collect();
         assert_eq!(course, [None, Some(1.0), Some(1.0), Some(3.0), Some(3.0)]);
         let other = [sample(98, 0.0, 0.0)];
-        let average = daily_average([&samples[..], &other].into_iter(), 4, NOW);
+        let mut averages = vec![Average::default(); 5];
+        add_daily(&mut averages, &samples, NOW);
+        add_daily(&mut averages, &other, NOW);
+        let average: Vec<_> = averages.into_iter().map(Average::percent).collect();
         assert_eq!(average, [None, Some(10.0), Some(5.0), Some(15.0), Some(15.0)]);
-        assert_eq!((trend(&average), trend(&[None])), (Some(5.0), None));
+        assert_eq!((trend(&average[1..]), trend(&average), trend(&[None]), trend(&[])), (Some(5.0), None, None, None));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use source_host::limits::{DAY, milliseconds};
 
 use crate::limits;
-use crate::overview::figures::{self, FigureChange};
+use crate::overview::figures::{self, Average, FigureChange};
 use crate::store::sqlite::reading::{Sample, Series, StoreReader};
 use crate::store::{Points, StoreError};
 
@@ -24,8 +24,18 @@ pub struct History {
 pub struct RowHistory {
     /// The course of its figure.
     pub course: Course,
-    /// The parts that do not reach their largest value, those with the most points at stake first.
+    /// The parts that do not reach their largest value, those with the most points at stake first: at most
+    /// [`limits::PARTS_SHOWN`].
     pub failing: Vec<Part>,
+    /// How many parts do not reach their largest value.
+    pub failing_total: usize,
+}
+
+impl RowHistory {
+    /// Changes all texts of the plugin, for example to remove secrets.
+    pub fn clean(&mut self, clean: impl Fn(&str) -> String) {
+        self.failing.iter_mut().for_each(|part| part.title = clean(&part.title));
+    }
 }
 
 /// A part of a scope's figure.
@@ -51,10 +61,21 @@ impl Part {
 pub struct ScopeHistory {
     /// The course of its figure.
     pub course: Course,
-    /// All its parts, those with the most points at stake first.
+    /// Its parts, those with the most points at stake first: at most [`limits::PARTS_SHOWN`].
     pub parts: Vec<Part>,
+    /// How many parts it has.
+    pub parts_total: usize,
     /// The last changes of its figure, the newest first.
     pub changes: Vec<FigureChange>,
+}
+
+impl ScopeHistory {
+    /// Changes all texts of the plugin, for example to remove secrets.
+    pub fn clean(&mut self, clean: impl Fn(&str) -> String) {
+        self.parts.iter_mut().for_each(|part| part.title = clean(&part.title));
+        let changed = self.changes.iter_mut().flat_map(|change| &mut change.parts);
+        changed.for_each(|(title, ..)| *title = clean(title));
+    }
 }
 
 /// Reads the history of the rows of an answer, and of the scopes that count in each tenant's average. A row is named by
@@ -76,17 +97,20 @@ pub fn read(
         let course = reader.figure(feed, scope, since)?.map_or_else(Vec::new, |series| course(&series, days, now));
         let mut failing = parts(&reader.parts(feed, scope, now)?);
         failing.retain(|part| part.at_stake() > 0.0);
-        history.rows.push(RowHistory { course, failing });
+        let failing_total = failing.len();
+        failing.truncate(limits::PARTS_SHOWN);
+        history.rows.push(RowHistory { course, failing, failing_total });
     }
     for members in members {
-        let mut all: Vec<Vec<Sample>> = Vec::new();
+        // The samples of one scope are dropped before those of the next one are read.
+        let mut averages = Vec::new();
         for (feed, scope) in members {
-            all.extend(reader.figure(feed, scope, since)?.map(|series| series.samples));
+            if let Some(series) = reader.figure(feed, scope, since)? {
+                averages.resize(days + 1, Average::default());
+                figures::add_daily(&mut averages, &series.samples, now);
+            }
         }
-        history.tenants.push(match all.is_empty() {
-            true => Vec::new(),
-            false => figures::daily_average(all.iter().map(Vec::as_slice), days, now),
-        });
+        history.tenants.push(averages.into_iter().map(Average::percent).collect());
     }
     Ok(history)
 }
@@ -100,13 +124,16 @@ pub fn of_scope(
     now: u64,
 ) -> Result<ScopeHistory, StoreError> {
     let since = begins(days, now);
-    let Some(figure) = reader.figure(feed, scope, since)? else { return Ok(ScopeHistory::default()) };
+    // A scope may have parts without a figure of the whole.
+    let figure = reader.figure(feed, scope, since)?;
     let series = reader.parts(feed, scope, since)?;
-    Ok(ScopeHistory {
-        course: course(&figure, days, now),
-        parts: parts(&series),
-        changes: figures::changes(&figure.samples, &series, limits::CHANGES_TOLD),
-    })
+    let samples = figure.as_ref().map_or(&[][..], |figure| &figure.samples);
+    let changes = figures::changes(samples, &series, limits::CHANGES_TOLD);
+    let mut parts = parts(&series);
+    let parts_total = parts.len();
+    parts.truncate(limits::PARTS_SHOWN);
+    let course = figure.map_or_else(Vec::new, |figure| course(&figure, days, now));
+    Ok(ScopeHistory { course, parts, parts_total, changes })
 }
 
 fn begins(days: usize, now: u64) -> u64 {
@@ -118,9 +145,10 @@ fn course(series: &Series, days: usize, now: u64) -> Course {
     course.into_iter().map(|points| points.and_then(figures::percent)).collect()
 }
 
+/// Returns the parts that a figure has now. A part without a largest value is not measured any more.
 fn parts(series: &[Series]) -> Vec<Part> {
     let part = |series: &Series| {
-        let Sample { time, points } = *series.samples.last()?;
+        let Sample { time, points } = *series.samples.last().filter(|last| last.points.maximum != 0.0)?;
         Some(Part { title: series.title.clone(), points, since: time })
     };
     let mut parts: Vec<Part> = series.iter().filter_map(part).collect();

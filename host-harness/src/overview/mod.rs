@@ -134,18 +134,21 @@ pub struct ListedScope<'a> {
     pub name: Option<&'a str>,
     /// The state.
     pub state: Condition,
-    /// The figure, also if there is none any more.
+    /// The figure that counts in an average.
     pub figure: Option<Points>,
 }
 
-impl ListedScope<'_> {
-    /// The figure, if it counts in an average: that of a scope without data is out of date.
-    fn counted(&self) -> Option<Points> {
-        self.figure.filter(|_| self.state != Condition::Empty)
-    }
+/// Returns the figure of a scope if it counts in an average. The figure of a scope without data, or of one that a person
+/// must mend or take out first (lost, disabled, not found, refused), is out of date. That of a scope whose feed fails, or
+/// that is tried again, counts.
+pub fn counted(figure: Option<Points>, failure: Option<&Failure>) -> Option<Points> {
+    let is_gone = failure.is_some_and(|failure| matches!(failure.reaction, Reaction::NoData | Reaction::FixScope));
+    figure.filter(|_| !is_gone)
+}
 
+impl ListedScope<'_> {
     fn percent(&self) -> f64 {
-        self.counted().and_then(figures::percent).unwrap_or(f64::INFINITY)
+        self.figure.and_then(figures::percent).unwrap_or(f64::INFINITY)
     }
 
     /// The name by which scopes are sorted.
@@ -240,7 +243,7 @@ pub fn choose(candidates: &[ListedScope<'_>], query: &Query) -> Choice {
         let sums = &mut tenants[tenant];
         sums.counts[candidate.state as usize] += 1;
         sums.matching += usize::from(fits(candidate));
-        if let Some(points) = candidate.counted() {
+        if let Some(points) = candidate.figure {
             sums.average.add(points);
             sums.averaged += 1;
         }
@@ -296,7 +299,7 @@ pub fn choose(candidates: &[ListedScope<'_>], query: &Query) -> Choice {
     let mut shown: Vec<Vec<usize>> = vec![Vec::new(); page_of.len()];
     for (number, candidate) in candidates.iter().enumerate() {
         let Some(place) = page_of.get(candidate.tenant).filter(|_| in_view(candidate)) else { continue };
-        if candidate.counted().is_some() {
+        if candidate.figure.is_some() {
             members[*place].push(number);
         }
         if fits(candidate) {
@@ -359,7 +362,7 @@ mod tests {
             candidate("a", "low", Condition::Collected, points(1.0, 10.0, 1.0)),
             candidate("b", "bad", Condition::Collected, points(2.0, 10.0, 1.0)),
             candidate("c", "refused", Condition::Person, points(9.0, 10.0, 1.0)),
-            candidate("c", "unused", Condition::Empty, points(0.0, 10.0, 100.0)),
+            candidate("c", "unused", Condition::Empty, None),
         ];
         assert_eq!(told(&all, &Query::default()), ["c: refused unused", "b: bad", "a: low high"]);
         let of = |order| told(&all, &Query { order, ..Query::default() });
@@ -371,9 +374,24 @@ mod tests {
         assert_eq!(told(&all, &Query { find: "B".to_owned(), ..Query::default() }), ["b: bad"]);
         let choice = choose(&all, &Query::default());
         assert_eq!((choice.counts, choice.attention, choice.attention_total), ([1, 0, 1, 3], 1, 1));
-        assert_eq!(choice.tenants[0].score, Some(90.0), "a figure without data is out of date");
+        assert_eq!(choice.tenants[0].score, Some(90.0));
         let one = choose(&all, &Query { view: Extent::Scope("feed".to_owned(), "low".to_owned()), ..Query::default() });
         assert_eq!((one.rows, one.attention), (vec![1], 0));
+    }
+
+    #[test]
+    fn a_figure_that_is_out_of_date_does_not_count() {
+        let figure = points(1.0, 2.0, 1.0);
+        for (reaction, counts) in [
+            (Reaction::NoData, false),
+            (Reaction::FixScope, false),
+            (Reaction::FixFeed, true),
+            (Reaction::TryLater, true),
+        ] {
+            let failure = Failure::new(reaction, "code", String::new());
+            assert_eq!(counted(figure, Some(&failure)).is_some(), counts, "{reaction:?}");
+        }
+        assert_eq!(counted(figure, None), figure);
     }
 
     #[test]

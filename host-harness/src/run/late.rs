@@ -64,22 +64,27 @@ pub(super) async fn next(late: &mut Option<LateFeeds>) -> Option<Late> {
 }
 
 impl RunLoop {
-    /// Rows of the feeds that are still being checked.
-    pub(super) fn waiting_rows(&self) -> Vec<WaitingRow> {
+    /// Rows of the first feeds that are still being checked.
+    pub(super) fn waiting_rows(&self, most: usize) -> Vec<WaitingRow> {
         let late = self.late.iter().flat_map(|late| late.waiting().map(|feed| (feed, late.since)));
-        late.map(|(WaitingFeed { tenant, feed, .. }, since)| WaitingRow {
-            tenant: tenant.clone(),
-            feed: feed.clone(),
-            since,
-            goes_on: self.collector.collects(feed),
-        })
-        .collect()
+        late.take(most)
+            .map(|(WaitingFeed { tenant, feed, .. }, since)| WaitingRow {
+                tenant: tenant.clone(),
+                feed: feed.clone(),
+                since,
+                goes_on: self.collector.collects(feed),
+            })
+            .collect()
+    }
+
+    /// Number of feeds that are still being checked.
+    pub(super) fn waiting_total(&self) -> usize {
+        self.late.iter().flat_map(LateFeeds::waiting).count()
     }
 
     /// Counts the feeds that are still being checked.
     pub(super) fn count_waiting(&self) {
-        let count = self.late.iter().flat_map(LateFeeds::waiting).count();
-        self.collector.pipeline().metrics.waiting(count);
+        self.collector.pipeline().metrics.waiting(self.waiting_total());
     }
 
     /// Handles the result of a late feed; without one, the check is over.

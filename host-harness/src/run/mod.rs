@@ -162,8 +162,7 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), StartE
             let listener = server::listen(address).await.map_err(StartError::of_host)?;
             let address = listener.local_addr().map_err(StartError::of_host)?;
             tracing::info!("serving /metrics /healthz /readyz and the status page at http://{address}/");
-            let server =
-                StatusServer { pipeline: pipeline.clone(), token: config.token.clone(), questions: questions.clone() };
+            let server = StatusServer::new(pipeline.clone(), config.token.clone(), questions.clone());
             Some(tokio::spawn(server::serve(listener, server)))
         }
     };
@@ -361,10 +360,10 @@ impl RunLoop {
         match question {
             StatusRequest::Health(answer) => drop(answer.send(self.collector.health().map_err(StoreError::clone))),
             StatusRequest::Snapshot(query, answer) => {
-                let (draft, mut waiting) = (self.collector.draft(&query), self.waiting_rows());
-                let (left_out_total, waiting_total) = (self.left_out.len(), waiting.len());
+                let (draft, waiting) = (self.collector.draft(&query), self.waiting_rows(limits::STATUS_ROWS));
+                let (left_out_total, waiting_total) = (self.left_out.len(), self.waiting_total());
+                let going_on = self.left_out.iter().filter(|row| row.goes_on).count();
                 let left_out = self.left_out.iter().take(limits::STATUS_ROWS).cloned().collect();
-                waiting.truncate(limits::STATUS_ROWS);
                 let refused = self.refused.iter().flat_map(|refused| &refused.problems);
                 let notes: Vec<String> =
                     refused.map(|problem| format!("the configuration is not accepted: {problem}")).collect();
@@ -372,7 +371,8 @@ impl RunLoop {
                 tokio::task::spawn_blocking(move || {
                     let mut snapshot = draft.cleaned();
                     snapshot.notes.extend(notes);
-                    let more = StatusSnapshot { left_out, left_out_total, waiting, waiting_total, ..snapshot };
+                    let more =
+                        StatusSnapshot { left_out, left_out_total, going_on, waiting, waiting_total, ..snapshot };
                     drop(answer.send(more));
                 });
             }

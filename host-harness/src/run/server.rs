@@ -14,13 +14,14 @@ use flate2::write::GzEncoder;
 use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::StatusCode;
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use source_host::credentials::secret::Secret;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::collector::StatusSnapshot;
 use crate::collector::work::Pipeline;
@@ -48,6 +49,8 @@ pub struct StatusServer {
     pub token: Option<Secret>,
     /// The channel to the collector.
     pub questions: mpsc::Sender<StatusRequest>,
+    /// Permits for reading histories.
+    readers: Arc<Semaphore>,
 }
 
 /// Serves until the task is dropped. A connection carries one request and ends after its answer.
@@ -93,6 +96,11 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
 type HttpResponse = hyper::Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 impl StatusServer {
+    /// Makes a server.
+    pub fn new(pipeline: Pipeline, token: Option<Secret>, questions: mpsc::Sender<StatusRequest>) -> StatusServer {
+        StatusServer { pipeline, token, questions, readers: Arc::new(Semaphore::new(limits::HISTORY_READERS)) }
+    }
+
     async fn answer(&self, slot: ConnectionSlot, request: &hyper::Request<Incoming>) -> HttpResponse {
         if self.token.is_none() && !names_this_machine(request) {
             return text(
@@ -132,20 +140,26 @@ impl StatusServer {
 
     /// Answers with a page. The history is read beside the collector, on a connection of its own.
     async fn page(&self, query: Query, reloads: bool, gzip: bool) -> HttpResponse {
+        // Nobody closes the semaphore. A client that waits too long is disconnected.
+        let permit = Arc::clone(&self.readers).acquire_owned().await;
         let asked = query.clone();
         let Some(snapshot) = self.ask(|answer| StatusRequest::Snapshot(asked, answer)).await else {
             return text(503, "the collector does not answer\n".to_owned());
         };
         let pipeline = self.pipeline.clone();
-        streamed("text/html; charset=utf-8", gzip, move |output| {
-            let now = (pipeline.clock)();
-            let mut page = Page { query, snapshot, reloads, now, ..Page::default() };
+        let now = (pipeline.clock)();
+        let mut page = Page { query, snapshot, reloads, now, ..Page::default() };
+        let status = if page.is_found() { StatusCode::OK } else { StatusCode::NOT_FOUND };
+        let mut response = streamed("text/html; charset=utf-8", gzip, move |output| {
             page.sinks = sinks(&pipeline, &page.snapshot);
             if let Err(error) = page.read(pipeline.store.file()) {
                 page.trouble = Some(error.to_string());
             }
+            drop(permit);
             page.write(output)
-        })
+        });
+        *response.status_mut() = status;
+        response
     }
 
     fn may_read(&self, request: &hyper::Request<Incoming>) -> bool {

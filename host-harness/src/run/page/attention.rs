@@ -5,13 +5,16 @@ use std::fmt;
 use maud::{Markup, html};
 use source_host::contract::Failure;
 use source_host::credentials::expiry;
+use source_host::text;
 
-use super::words::{moment, name, next, number, until};
+use super::words::{label, moment, name, next, number, until};
 use super::{MOST, Page, part};
 use crate::collector::{ExpiringRow, LeftOutRow, SnapshotRow};
+use crate::limits;
 use crate::overview::{Condition, Extent, Query};
 use crate::sink::delivery::SinkRow;
 use crate::sink::ledger::{DeadLetters, Failing};
+use crate::terminal::shortened;
 
 impl Page {
     /// Writes what needs a person, and then what is tried again.
@@ -30,13 +33,13 @@ impl Page {
         write(html! { section aria-labelledby="needs" {
             h2 #needs { "What needs a person" }
             @if is_quiet && of_person.clone().next().is_none() { p.good { "Nothing needs a person." } }
-            ol.needs {
+            @if !is_quiet || of_person.clone().next().is_some() { ol.needs {
                 @for note in notes { li { p.bad { (note) } } }
                 @for row in left_out { (left_out_feed(row)) }
                 @for row in of_person { (self.failing(row)) }
                 @for row in &snapshot.expiring { (expiring(row, self.now)) }
                 @for row in sinks.iter().take(MOST) { (sink(row, self.now)) }
-            }
+            } }
             @if is_all {
                 (part(left_out.len(), snapshot.left_out_total, "feeds that are left out"))
                 (part(sinks.len().min(MOST), sinks.len(), "sinks with problems"))
@@ -58,9 +61,9 @@ impl Page {
         html! {
             li {
                 h3 { (self.link(row)) }
-                p { (outcome(row)) }
+                p { (outcome(row, limits::WORDS_SHOWN)) }
                 p.faint {
-                    @if let Some(contact) = &row.contact { "contact: " (contact) "; " }
+                    @if let Some(contact) = &row.contact { "contact: " (text::plain(contact)) "; " }
                     @let next = next(row, self.now);
                     @if !next.is_empty() { "tried again " (next) }
                 }
@@ -87,22 +90,24 @@ impl Page {
     }
 }
 
-/// The outcome of the last poll, with cause and fix.
-pub(super) fn outcome(row: &SnapshotRow) -> Markup {
+/// The outcome of the last poll, with at most so many characters of cause and fix each.
+pub(super) fn outcome(row: &SnapshotRow, most: usize) -> Markup {
     let Some(failure) = &row.failure else { return html! { span.good { "collected" } } };
     let Failure { code, cause, fix, .. } = failure;
     let state = Condition::of(Some(failure));
+    let told = |words: &str| shortened(&text::plain(words), most).into_owned();
+    let code = label(code);
     html! {
         @if state == Condition::Empty { span.warn { (code) } } @else { span.bad { (code) } }
         @if let Some(since) = row.since { " since " (moment(since)) }
-        ": " (cause)
+        ": " (told(cause))
         @if let Some(blame) = row.blame.filter(|_| state != Condition::Empty) {
             br;
             span.fix { (blame) " can mend it" }
         }
         @if let Some(fix) = fix {
             br;
-            span.fix { "fix: " (fix) }
+            span.fix { "fix: " (told(fix)) }
         }
     }
 }

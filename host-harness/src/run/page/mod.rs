@@ -20,9 +20,11 @@ use crate::collector::StatusSnapshot;
 use crate::limits;
 use crate::overview::history::{self, History, ScopeHistory};
 use crate::overview::{Condition, Extent, Order, Query};
-use crate::run::page::words::{moment, number};
+use crate::run::page::words::{label, moment, number};
 use crate::store::StoreError;
 use crate::store::sqlite::reading::StoreReader;
+
+use self::tenants::FAILING_SHOWN;
 
 pub use self::plot::DAYS;
 pub use self::sinks::SinkSummary;
@@ -54,16 +56,41 @@ impl Page {
     /// Reads the history of what the page shows from the file of a store.
     pub fn read(&mut self, file: &Path) -> Result<(), StoreError> {
         let reader = StoreReader::open(file)?;
-        let StatusSnapshot { rows, choice, members, .. } = &self.snapshot;
+        let StatusSnapshot { rows, choice, members, feeds_of_rows, .. } = &self.snapshot;
         if let Extent::Scope(feed, scope) = &self.query.view {
-            self.scope = Some(history::of_scope(&reader, feed, scope, DAYS, self.now)?);
+            let shown = rows.iter().enumerate().skip(choice.attention);
+            // Without a row, the page has no place for a history.
+            let Some((row, _)) = shown.into_iter().find(|(_, row)| row.id.as_ref() == Some(scope)) else {
+                return Ok(());
+            };
+            let mut history = history::of_scope(&reader, feed, scope, DAYS, self.now)?;
+            let search = feeds_of_rows.search(row);
+            history.clean(|title| search.words(title));
+            self.scope = Some(history);
             return Ok(());
         }
         // Problems are told without their history.
         let shown = rows.iter().enumerate();
         let keys: Vec<_> = shown.map(|(number, row)| row.key().filter(|_| number >= choice.attention)).collect();
         self.history = history::read(&reader, &keys, members, DAYS, self.now)?;
+        for (row, history) in self.history.rows.iter_mut().enumerate() {
+            history.failing.truncate(FAILING_SHOWN);
+            if !history.failing.is_empty() {
+                let search = feeds_of_rows.search(row);
+                history.clean(|title| search.words(title));
+            }
+        }
         Ok(())
+    }
+
+    /// Says whether there is what the question names: a page about nothing is answered with 404.
+    pub fn is_found(&self) -> bool {
+        let StatusSnapshot { rows, choice, .. } = &self.snapshot;
+        match &self.query.view {
+            Extent::Tenants | Extent::Rows(_) => true,
+            Extent::Tenant(_) => !choice.tenants.is_empty(),
+            Extent::Scope(_, scope) => rows[choice.attention..].iter().any(|row| row.id.as_ref() == Some(scope)),
+        }
     }
 
     /// Writes the page as HTML.
@@ -104,15 +131,16 @@ impl Page {
     fn title(&self) -> String {
         match &self.query.view {
             Extent::Tenants | Extent::Rows(_) => "Collector".to_owned(),
-            Extent::Tenant(tenant) => format!("{tenant} · Collector"),
+            Extent::Tenant(tenant) => format!("{} · Collector", label(tenant)),
             Extent::Scope(feed, scope) => {
                 let name = self.snapshot.rows.iter().find(|row| row.id.as_ref() == Some(scope));
-                format!("{} · {feed} · Collector", name.and_then(|row| row.scope.as_ref()).unwrap_or(scope))
+                let name = name.and_then(|row| row.scope.as_ref()).unwrap_or(scope);
+                format!("{} · {} · Collector", label(name), label(feed))
             }
         }
     }
 
-    /// ConditionCounts feeds, scopes and failures. A feed that finds no scopes is counted as a failing feed, and not as a scope.
+    /// Counts feeds, scopes and failures. A feed that finds no scopes is counted as a failing feed, and not as a scope.
     fn summary(&self) -> String {
         let StatusSnapshot {
             feeds,
@@ -120,13 +148,12 @@ impl Page {
             in_flight,
             scopes,
             failing_scopes,
-            left_out,
             left_out_total,
+            going_on,
             waiting_total,
             ..
         } = &self.snapshot;
-        let going_on = left_out.iter().filter(|row| row.goes_on).count();
-        let out = left_out_total.saturating_sub(going_on);
+        let out = left_out_total.saturating_sub(*going_on);
         let waiting = match waiting_total {
             0 => String::new(),
             count => format!("; {} being checked", number(*count, "feed")),
@@ -190,6 +217,10 @@ pub fn question(path: &str, query: &str) -> Option<(Query, bool)> {
         "/scope" => Extent::Scope(value("feed").to_owned(), value("scope").to_owned()),
         _ => return None,
     };
+    // A scope has one row, whatever its state.
+    if let Extent::Scope(..) = view {
+        return Some((Query { view, ..Query::default() }, !value("reload").is_empty()));
+    }
     let query = Query {
         view,
         find: value("find").trim().to_owned(),

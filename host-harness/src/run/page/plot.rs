@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use maud::{Markup, html};
 
-use super::words::{day, difference};
+use super::words::{day, difference, label};
 use crate::overview::figures::trend;
 
 /// Number of days of a sparkline.
@@ -39,6 +39,7 @@ pub fn plot(course: &[Option<f64>], now: u64, of: &str) -> Markup {
     if known.is_empty() {
         return html! { p.faint { "There is no history yet: it begins with the first poll that gives a score." } };
     }
+    let of = &label(of);
     let range = range(&known, 10.0);
     let frame = Drawing { width: 680.0, height: 200.0, margin: 8.0, range };
     let days = course.len().saturating_sub(1).max(1);
@@ -140,6 +141,10 @@ mod tests {
         course[80..].fill(Some(60.0));
         course[85..].fill(Some(50.0));
         let svg = sparkline(&course).into_string();
+        assert!(!svg.contains(" days,") && svg.contains("span"), "a course of ten days has no trend of 30: {svg}");
+        let mut whole = course.clone();
+        whole[..80].fill(Some(60.0));
+        let svg = sparkline(&whole).into_string();
         assert!(svg.contains("▼ 10.0 in 30 days, ▼ 10.0 in 90 days"), "{svg}");
         let frame = Drawing { width: 90.0, height: 10.0, margin: 0.0, range: (50.0, 60.0) };
         assert_eq!(frame.steps(&course, 0), "M80.0 0H85.0V10H90.0V10");

@@ -1,12 +1,13 @@
 //! The page of one scope: its state, its history, its parts, and what moved its figure.
 
 use maud::{Markup, html};
+use source_host::text;
 
-use super::Page;
 use super::attention::outcome;
 use super::plot::plot;
 use super::tenants::trends;
 use super::words::{ago, day, moment, name, next, percent, points};
+use super::{Page, part};
 use crate::overview::figures::{self, FigureChange};
 use crate::overview::history::{Part, ScopeHistory};
 use crate::overview::{Extent, Query};
@@ -24,24 +25,24 @@ impl Page {
             };
         };
         let empty = ScopeHistory::default();
-        let ScopeHistory { course, parts, changes } = self.scope.as_ref().unwrap_or(&empty);
+        let ScopeHistory { course, parts, parts_total, changes } = self.scope.as_ref().unwrap_or(&empty);
         let called = row.scope.as_deref().unwrap_or(id);
         let tenant = Query { view: Extent::Tenant(row.tenant.clone()), ..Query::default() };
         html! {
             p { a href="./" { "All tenants" } " · " a href=(self.address(&tenant)) { (name(&row.tenant)) } }
             h1 { (name(called)) }
-            p.faint { "feed " (name(feed)) @if let Some(contact) = &row.contact { "; contact: " (contact) } }
+            p.faint { "feed " (name(feed)) @if let Some(contact) = &row.contact { "; contact: " (text::plain(contact)) } }
             div.head {
                 @if let Some(figure) = row.figure { span.score { (percent(figure)) } span { (points(figure)) " points" } }
                 (trends(course))
             }
-            p { (outcome(row)) }
+            p { (outcome(row, usize::MAX)) }
             p.faint {
                 "last good poll: " @if let Some(time) = row.last_good { (ago(time, self.now)) } @else { "never" }
                 "; next poll: " (next(row, self.now))
             }
             section aria-labelledby="history" { h2 #history { "History" } (plot(course, self.now, called)) }
-            section aria-labelledby="parts" { h2 #parts { "Controls" } (table(parts, row.figure)) }
+            section aria-labelledby="parts" { h2 #parts { "Controls" } (table(parts, row.figure)) (part(parts.len(), *parts_total, "controls")) }
             section aria-labelledby="changes" { h2 #changes { "Last changes" } (told(changes)) }
         }
     }
@@ -87,7 +88,7 @@ fn told(changes: &[FigureChange]) -> Markup {
     }
     html! {
         ol.needs.again {
-            @for FigureChange { time, figure: [before, after], parts } in changes {
+            @for FigureChange { time, figure: [before, after], parts, parts_total } in changes {
                 li {
                     h3 { (moment(*time)) }
                     p {
@@ -108,6 +109,7 @@ fn told(changes: &[FigureChange]) -> Markup {
                                     " → " (points(*after))
                                 }
                             }
+                            @if parts.len() < *parts_total { li { (parts_total - parts.len()) " more" } }
                         }
                     }
                 }

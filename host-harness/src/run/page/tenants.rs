@@ -9,12 +9,13 @@ use super::plot::{DAYS, RECENT_DAYS, plot, sparkline};
 use super::words::{ago, name, next, number, percent, points};
 use super::{Page, choices};
 use crate::collector::SnapshotRow;
+use crate::limits;
 use crate::overview::figures::trend;
 use crate::overview::history::RowHistory;
 use crate::overview::{Condition, ConditionCounts, Extent, Query, TenantChoice};
 
 /// Number of failing parts that a row names.
-const FAILING_SHOWN: usize = 3;
+pub(super) const FAILING_SHOWN: usize = 3;
 
 impl Page {
     /// Writes the tenants of one page.
@@ -31,7 +32,8 @@ impl Page {
             p.faint {
                 (number(choice.tenants_total, "tenant"))
                 @if choice.tenants_total > 0 && choice.page.1 > 1 { ", page " (choice.page.0 + 1) " of " (choice.page.1) }
-                "; scopes: " (counts(&choice.counts))
+                @if self.query.find.is_empty() { "; scopes: " } @else { "; scopes of all tenants: " }
+                (counts(&choice.counts))
             }
         })?;
         for (number, tenant) in choice.tenants.iter().enumerate() {
@@ -48,7 +50,11 @@ impl Page {
                 div.head {
                     h3 id={ "tenant-" (number) } { a href=(self.address(&query)) { (name(&tenant.tenant)) } }
                     (score(tenant.score))
-                    span.course { (sparkline(self.course(number))) }
+                    @if tenant.members.is_empty() && tenant.score.is_some() {
+                        span.faint { (without_course(tenant)) }
+                    } @else {
+                        span.course { (sparkline(self.course(number))) }
+                    }
                     span.faint { (counts(&tenant.counts)) }
                 }
                 (self.rows(tenant))
@@ -117,7 +123,7 @@ impl Page {
 
     fn row(&self, row: &SnapshotRow, history: Option<&RowHistory>) -> Markup {
         let empty = RowHistory::default();
-        let RowHistory { course, failing } = history.unwrap_or(&empty);
+        let RowHistory { course, failing, failing_total } = history.unwrap_or(&empty);
         html! {
             tr role="row" {
                 th role="rowheader" scope="row" {
@@ -138,7 +144,7 @@ impl Page {
                             @for part in failing.iter().take(FAILING_SHOWN) {
                                 li { (name(&part.title)) " " span.faint { (format!("{:.2} at stake", part.at_stake())) } }
                             }
-                            @if failing.len() > FAILING_SHOWN { li { (failing.len() - FAILING_SHOWN) " more" } }
+                            @if *failing_total > FAILING_SHOWN { li { (failing_total - FAILING_SHOWN) " more" } }
                         }
                     }
                 }
@@ -146,9 +152,17 @@ impl Page {
                     @if let Some(time) = row.last_good { (ago(time, self.now)) } @else { "never" }
                 }
                 td role="cell" data-of="next poll" { (next(row, self.now)) }
-                td role="cell" data-of="outcome" { (outcome(row)) }
+                td role="cell" data-of="outcome" { (outcome(row, limits::WORDS_SHOWN)) }
             }
         }
+    }
+}
+
+/// Says where the history of a tenant is whose scopes are too many for this page.
+fn without_course(tenant: &TenantChoice) -> &'static str {
+    match tenant.counts.iter().sum::<usize>() > limits::TENANT_HISTORIES {
+        true => "the history of so many scopes is not drawn",
+        false => "history on its own page",
     }
 }
 

@@ -90,7 +90,7 @@ fn the_page_shows_what_mends_a_scope_and_lets_no_markup_through() {
         points: Points { value: 1.0, maximum: 4.0, weight: 1.0 },
         since: NOW,
     };
-    let history = RowHistory { course: vec![Some(50.0); 91], failing: vec![part] };
+    let history = RowHistory { course: vec![Some(50.0); 91], failing: vec![part], failing_total: 1 };
     page.history.rows = vec![history; page.snapshot.rows.len()];
     page.trouble = Some("<b>".to_owned());
     let text = page.text();
@@ -196,6 +196,7 @@ fn an_address_has_everything_that_its_question_has() {
         ),
         ("/", "state=odd&sort=odd&page=-1", "./"),
         ("/tenant", "tenant=contoso&page=2", "tenant?tenant=contoso&page=2"),
+        ("/scope", "feed=prod&scope=a&state=failing&page=2", "scope?feed=prod&scope=a"),
         ("/scope", "feed=prod&scope=a%2Fb%26c", "scope?feed=prod&scope=a%2Fb%26c"),
     ] {
         let (question, reloads) = question(path, query).unwrap();

@@ -101,6 +101,11 @@ pub fn difference(difference: f64) -> String {
     }
 }
 
+/// A name of a service or a plugin as plain text, shortened in the middle: for titles and labels.
+pub fn label(name: &str) -> String {
+    shortened(&text::plain(name), limits::NAME_SHOWN).into_owned()
+}
+
 /// A name of a service or a plugin: shortened in the middle, with the whole name in its title.
 pub fn name(name: &str) -> Markup {
     let name = text::plain(name);

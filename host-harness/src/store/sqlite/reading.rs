@@ -86,7 +86,7 @@ impl StoreReader {
     pub fn figure(&self, feed: &str, scope: &str, since: u64) -> StoreResult<Option<Series>> {
         self.run(|connection| {
             let Some((number, Some(subject))) = self::number(connection, feed, scope)? else { return Ok(None) };
-            series(connection, number, subject, since)
+            series(connection, number, subject, since, limits::SAMPLES_READ)
         })
     }
 
@@ -104,7 +104,7 @@ impl StoreReader {
                 let Some(subject) = found else { break };
                 last.clone_from(&subject);
                 if figure.as_ref() != Some(&subject) {
-                    parts.extend(series(connection, number, subject, since)?);
+                    parts.extend(series(connection, number, subject, since, limits::PART_SAMPLES_READ)?);
                 }
             }
             Ok(parts)
@@ -118,8 +118,14 @@ fn number(connection: &Connection, feed: &str, scope: &str) -> rusqlite::Result<
     select.query_row([feed, scope], |row| Ok((row.get(0)?, row.get(1)?))).optional()
 }
 
-/// Returns the figures of a subject since a time, and the one before it.
-fn series(connection: &Connection, scope: i64, subject: String, since: u64) -> rusqlite::Result<Option<Series>> {
+/// Returns the figures of a subject since a time, and the one before it; of more figures, the last `most` ones.
+fn series(
+    connection: &Connection,
+    scope: i64,
+    subject: String,
+    since: u64,
+    most: u32,
+) -> rusqlite::Result<Option<Series>> {
     let mut select = connection.prepare_cached(
         "SELECT time, value, maximum, weight, title FROM history WHERE scope = ?1 AND subject = ?2 AND time >= coalesce(
              (SELECT max(time) FROM history WHERE scope = ?1 AND subject = ?2 AND time <= ?3), 0
@@ -129,7 +135,7 @@ fn series(connection: &Connection, scope: i64, subject: String, since: u64) -> r
         let points = Points { value: row.get(1)?, maximum: row.get(2)?, weight: row.get(3)? };
         Ok((Sample { time: row.get::<_, i64>(0)? as u64, points }, row.get::<_, String>(4)?))
     };
-    let rows = select.query_map(params![scope, subject, since as i64, limits::SAMPLES_READ], read)?;
+    let rows = select.query_map(params![scope, subject, since as i64, most], read)?;
     let rows: Vec<(Sample, String)> = rows.collect::<Result<_, _>>()?;
     let Some((_, title)) = rows.first() else { return Ok(None) };
     let title = title.clone();

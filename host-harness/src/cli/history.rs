@@ -20,6 +20,9 @@ use super::{STDOUT, UsageError, problems_of};
 /// Width of a chart in a file or a pipe.
 const PLAIN_WIDTH: usize = 80;
 
+/// Number of days that the longest trend needs.
+const TREND_DAYS: usize = 90;
+
 /// Number of controls that are listed.
 const CONTROLS: usize = 10;
 
@@ -33,19 +36,26 @@ pub fn history(
     now: u64,
 ) -> anyhow::Result<u8> {
     let is_wrong = problems_of(config);
-    let Some(StoredRows { reader, rows, .. }) = StoredRows::read(config)? else {
+    let Some(stored) = StoredRows::read(config)? else {
         say!("there is no history yet: there is no state in {}", config.collector.state.display());
         return Ok(if is_wrong { 2 } else { 1 });
     };
-    let row = find(&rows, feed, scope)?;
+    let row = find(&stored.rows, feed, scope)?;
     let (feed, id) = row.key().unwrap_or_default();
-    let history = history::of_scope(&reader, feed, id, days, now)?;
+    // The changes in 30 and 90 days are told however few days are drawn.
+    let mut history = history::of_scope(&stored.reader, feed, id, days.max(TREND_DAYS), now)?;
+    let search = stored.search(feed);
+    history.clean(|title| search.words(title));
+    let trends = trends(&history.course);
+    history.course.drain(..history.course.len().saturating_sub(days + 1));
+    let first = now.saturating_sub(days as u64 * milliseconds(DAY));
+    history.changes.retain(|change| change.time >= first);
     let text = match json {
         true => object(row, &history, now) + "\n",
-        false => text::plain_lines(&shown(row, &history, days, now)),
+        false => shown(row, &history, trends, first, now),
     };
     io::stdout().write_all(text.as_bytes()).context(STDOUT)?;
-    let is_empty = history.course.iter().all(Option::is_none);
+    let is_empty = history.course.iter().all(Option::is_none) && history.parts.is_empty();
     Ok(if is_wrong { 2 } else { u8::from(is_empty) })
 }
 
@@ -66,7 +76,10 @@ fn find<'a>(rows: &'a [SnapshotRow], feed: Option<&str>, scope: &str) -> anyhow:
             let names: Vec<String> = several
                 .iter()
                 .take(limits::CHANGES_TOLD)
-                .map(|row| format!("  {} of feed {}", row.scope.as_deref().unwrap_or_default(), row.feed))
+                .map(|row| {
+                    let [scope, feed] = [row.scope.as_deref().unwrap_or_default(), &row.feed].map(text::plain);
+                    format!("  {scope} of feed {feed}")
+                })
                 .collect();
             let count = several.len();
             let message =
@@ -76,17 +89,18 @@ fn find<'a>(rows: &'a [SnapshotRow], feed: Option<&str>, scope: &str) -> anyhow:
     }
 }
 
-fn shown(row: &SnapshotRow, history: &ScopeHistory, days: usize, now: u64) -> String {
+fn shown(row: &SnapshotRow, history: &ScopeHistory, trends: [String; 2], first: u64, now: u64) -> String {
     let width = terminal::width(environment::variable("COLUMNS")).unwrap_or(PLAIN_WIDTH);
-    let mut text = format!("{} · {} · {}\n", row.tenant, row.feed, row.scope.as_deref().unwrap_or_default());
+    // Each text is made plain by itself: a line break in a name must not begin a line.
+    let [tenant, feed, scope] = [&row.tenant, &row.feed, row.scope.as_deref().unwrap_or_default()].map(text::plain);
+    let mut text = format!("{tenant} · {feed} · {scope}\n");
     match row.figure {
         Some(figure) => text += &format!("score {} points", points(figure)),
         None => text += "no score",
     }
-    let [month, quarter] = trends(&history.course);
+    let [month, quarter] = trends;
     text += &format!("; 30 days {month}, 90 days {quarter}\n\n");
     text += &terminal::chart(&history.course, width);
-    let first = now.saturating_sub(days as u64 * milliseconds(DAY));
     text += &format!("        {}{:>space$}\n", day(first), day(now), space = width.saturating_sub(18).max(11));
     if !history.parts.is_empty() {
         text += "\ncontrols by points at stake\n";
@@ -95,6 +109,10 @@ fn shown(row: &SnapshotRow, history: &ScopeHistory, days: usize, now: u64) -> St
             table.push([format!("{:.2}", part.at_stake()), points(part.points), part.title.clone()]);
         }
         text += &terminal::table(&table, width);
+        let more = history.parts_total.saturating_sub(CONTROLS);
+        if more > 0 {
+            text += &format!("… {more} more\n");
+        }
     }
     if !history.changes.is_empty() {
         text += "\nlast changes\n";
@@ -104,7 +122,11 @@ fn shown(row: &SnapshotRow, history: &ScopeHistory, days: usize, now: u64) -> St
         text += &format!("{}  {} -> {}\n", moment(change.time), points(before), points(after));
         for (title, before, after) in &change.parts {
             let before = before.map_or_else(|| "new".to_owned(), points);
-            text += &format!("    {title}: {before} -> {}\n", points(*after));
+            text += &format!("    {}: {before} -> {}\n", text::plain(title), points(*after));
+        }
+        let more = change.parts_total - change.parts.len();
+        if more > 0 {
+            text += &format!("    {more} more\n");
         }
     }
     text
@@ -123,7 +145,7 @@ fn object(row: &SnapshotRow, history: &ScopeHistory, now: u64) -> String {
         );
         json!({
             "time": moment(change.time), "before": figure(change.figure[0]), "after": figure(change.figure[1]),
-            "controls": parts.collect::<Vec<_>>(),
+            "controls": parts.collect::<Vec<_>>(), "controls_total": change.parts_total,
         })
     });
     let parts = history.parts.iter().map(|part| {
@@ -132,7 +154,8 @@ fn object(row: &SnapshotRow, history: &ScopeHistory, now: u64) -> String {
     json!({
         "tenant": row.tenant, "feed": row.feed, "scope": row.id, "name": row.scope,
         "score": row.figure.map(figure),
-        "days": days.collect::<Vec<_>>(), "controls": parts.collect::<Vec<_>>(), "changes": changes.collect::<Vec<_>>(),
+        "days": days.collect::<Vec<_>>(), "controls": parts.collect::<Vec<_>>(), "controls_total": history.parts_total,
+        "changes": changes.collect::<Vec<_>>(),
     })
     .to_string()
 }

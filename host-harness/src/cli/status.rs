@@ -1,24 +1,25 @@
 //! `status`: the state of all scopes, read from the store, also while `run` writes it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::Context;
-use host_harness::collector::{NextAttempt, SnapshotRow};
+use host_harness::collector::{NextAttempt, SnapshotRow, cleaned};
 use host_harness::config::{Config, FeedConfig};
 use host_harness::environment;
 use host_harness::overview::figures::{Average, percent, trend};
 use host_harness::overview::history::{self, Course, RowHistory};
-use host_harness::overview::{Choice, Condition, Extent, ListedScope, Query, choose};
+use host_harness::overview::{Choice, Condition, Extent, ListedScope, Query, choose, counted};
 use host_harness::run::page::words::{ago, difference, moment, next, number, points};
 use host_harness::store::sqlite::reading::StoreReader;
 use host_harness::store::{Polling, ScopeRow, Waiting};
 use host_harness::{limits, terminal};
 use serde_json::{Value, json};
+use source_host::credentials::redact::Search;
 use source_host::text;
 
-use super::{STDOUT, problems_of};
+use super::{STDOUT, UsageError, problems_of};
 
 /// Number of days of the trends.
 const DAYS: [usize; 2] = [30, 90];
@@ -27,18 +28,19 @@ const DAYS: [usize; 2] = [30, 90];
 const PLAIN_WIDTH: usize = 160;
 
 /// The rows of the store that belong to a configuration.
-pub struct StoredRows {
+pub struct StoredRows<'a> {
     /// The store.
     pub reader: StoreReader,
     /// The rows, in the order of tenant, feed and name.
     pub rows: Vec<SnapshotRow>,
     /// Feeds without a row: tenant and id.
     pub unseen: Vec<(String, String)>,
+    feeds: HashMap<&'a str, &'a FeedConfig>,
 }
 
-impl StoredRows {
-    /// Reads the rows of the configured feeds. `None` if no collector has made the store yet.
-    pub fn read(config: &Config) -> anyhow::Result<Option<StoredRows>> {
+impl<'a> StoredRows<'a> {
+    /// Reads the rows of the configured feeds, without their secrets. `None` if no collector has made the store yet.
+    pub fn read(config: &'a Config) -> anyhow::Result<Option<StoredRows<'a>>> {
         let file = &config.collector.state;
         if !file.exists() {
             return Ok(None);
@@ -55,11 +57,27 @@ impl StoredRows {
         rows.sort_by(|one, other| {
             (&one.tenant, &one.feed, &one.scope).cmp(&(&other.tenant, &other.feed, &other.scope))
         });
-        let seen: std::collections::HashSet<&str> = rows.iter().map(|row| row.feed.as_str()).collect();
+        for rows in rows.chunk_by_mut(|one, other| one.feed == other.feed) {
+            let search = search(feeds.get(rows[0].feed.as_str()));
+            for row in rows {
+                row.failure = row.failure.as_ref().map(|failure| cleaned(&search, failure));
+                row.scope = row.scope.as_ref().map(|name| search.words(name));
+            }
+        }
+        let seen: HashSet<&str> = rows.iter().map(|row| row.feed.as_str()).collect();
         let unseen = config.feeds.iter().filter(|feed| !seen.contains(feed.id.as_str()));
         let unseen = unseen.map(|feed| (feed.tenant.clone(), feed.id.clone())).collect();
-        Ok(Some(StoredRows { reader, rows, unseen }))
+        Ok(Some(StoredRows { reader, rows, unseen, feeds }))
     }
+
+    /// Returns a search for the secrets of a feed: the titles in the store may contain them.
+    pub fn search(&self, feed: &str) -> Search {
+        search(self.feeds.get(feed))
+    }
+}
+
+fn search(feed: Option<&&FeedConfig>) -> Search {
+    Search::new(feed.into_iter().flat_map(|feed| feed.settings.secrets()))
 }
 
 fn shown(row: ScopeRow, feed: &FeedConfig) -> SnapshotRow {
@@ -84,21 +102,30 @@ fn shown(row: ScopeRow, feed: &FeedConfig) -> SnapshotRow {
 /// Prints the state of all scopes, or of those that the question asks for. Returns the exit status.
 pub fn status(config: &Config, query: &Query, json: bool, now: u64) -> anyhow::Result<u8> {
     let is_wrong = problems_of(config);
-    let stored = StoredRows::read(config)?;
-    let Some(StoredRows { reader, rows, unseen }) = stored else {
+    let only = match &query.view {
+        Extent::Tenant(tenant) => Some(tenant.as_str()),
+        _ => None,
+    };
+    if let Some(tenant) = only.filter(|only| config.feeds.iter().all(|feed| feed.tenant != *only)) {
+        return Err(UsageError(format!("--tenant: the configuration has no feed of a tenant {tenant:?}")).into());
+    }
+    let Some(mut stored) = StoredRows::read(config)? else {
         say!(
             "no scope was collected yet: there is no state in {}\n  fix: start `run` or `poll --state` with this configuration",
             config.collector.state.display()
         );
         return Ok(if is_wrong { 2 } else { 1 });
     };
-    let sinks = sinks(config, &reader)?;
+    stored.rows.retain(|row| only.is_none_or(|only| row.tenant == only));
+    stored.unseen.retain(|(tenant, _)| only.is_none_or(|only| tenant == only));
+    let sinks = sinks(config, &stored.reader, only)?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     match json {
-        true => write_json(&mut out, &reader, &rows, &unseen, &sinks, now)?,
-        false => write_text(&mut out, &reader, &rows, &unseen, &sinks, query, now)?,
+        true => write_json(&mut out, &stored, &sinks, now)?,
+        false => write_text(&mut out, &stored, &sinks, query, now)?,
     }
     out.flush().context(STDOUT)?;
+    let StoredRows { rows, unseen, .. } = &stored;
     let needs = rows.iter().any(|row| Condition::of(row.failure.as_ref()) == Condition::Person)
         || !unseen.is_empty()
         || sinks.iter().any(|sink| sink.dead_letters > 0);
@@ -120,15 +147,20 @@ struct StoredSink {
     file: String,
 }
 
-fn sinks(config: &Config, reader: &StoreReader) -> anyhow::Result<Vec<StoredSink>> {
+/// Returns the sinks with the events of all tenants, or those that one tenant's feeds use, with its events.
+fn sinks(config: &Config, reader: &StoreReader, only: Option<&str>) -> anyhow::Result<Vec<StoredSink>> {
     let mut sinks: BTreeMap<String, StoredSink> = BTreeMap::new();
-    for sink in &config.sinks {
+    let of_only = |sink: &str| {
+        let feeds = || config.feeds.iter().filter(|feed| Some(feed.tenant.as_str()) == only);
+        only.is_none() || feeds().any(|feed| feed.sinks.iter().any(|known| known == sink))
+    };
+    for sink in config.sinks.iter().filter(|sink| of_only(&sink.id)) {
         let dead_letters = std::fs::metadata(&sink.dead_letters).map_or(0, |file| file.len());
         let file = sink.dead_letters.display().to_string();
         let row = StoredSink { sink: sink.id.clone(), waiting: Waiting::default(), dead_letters, file };
         sinks.insert(sink.id.clone(), row);
     }
-    for backlog in reader.backlog()? {
+    for backlog in reader.backlog()?.into_iter().filter(|backlog| only.is_none_or(|only| backlog.tenant == only)) {
         let new = || StoredSink {
             sink: backlog.sink.clone(),
             waiting: Waiting::default(),
@@ -144,13 +176,12 @@ fn sinks(config: &Config, reader: &StoreReader) -> anyhow::Result<Vec<StoredSink
 
 fn write_text(
     out: &mut impl Write,
-    reader: &StoreReader,
-    rows: &[SnapshotRow],
-    unseen: &[(String, String)],
+    stored: &StoredRows<'_>,
     sinks: &[StoredSink],
     query: &Query,
     now: u64,
 ) -> anyhow::Result<()> {
+    let StoredRows { reader, rows, unseen, .. } = stored;
     let listed: Vec<_> = rows
         .iter()
         .map(|row| ListedScope {
@@ -159,7 +190,7 @@ fn write_text(
             scope: row.id.as_deref(),
             name: row.scope.as_deref(),
             state: Condition::of(row.failure.as_ref()),
-            figure: row.figure,
+            figure: counted(row.figure, row.failure.as_ref()),
         })
         .collect();
     let choice = choose(&listed, query);
@@ -180,14 +211,25 @@ fn write_text(
     };
     let members: Vec<Vec<_>> =
         choice.tenants.iter().map(|tenant| tenant.members.iter().map(member).collect()).collect();
-    let history = history::read(reader, &keys, &members, DAYS[1], now)?;
+    let mut history = history::read(reader, &keys, &members, DAYS[1], now)?;
+    for (number, history) in choice.rows.iter().zip(&mut history.rows) {
+        history.failing.truncate(1);
+        if !history.failing.is_empty() {
+            let search = stored.search(&rows[*number].feed);
+            history.clean(|title| search.words(title));
+        }
+    }
     let mut table = vec![
         ["tenant / scope", "score", "points", "30 d", "90 d", "failing most", "good", "next", "outcome"]
             .map(str::to_owned),
     ];
     for (place, tenant) in choice.tenants.iter().enumerate() {
         let course = history.tenants.get(place).map_or(&[][..], Vec::as_slice);
-        let [month, quarter] = trends(course);
+        let [month, quarter] = match tenant.members.is_empty() && tenant.score.is_some() {
+            // The history of so many scopes is not read.
+            true => ["not read", "not read"].map(str::to_owned),
+            false => trends(course),
+        };
         let score = tenant.score.map_or_else(|| "-".to_owned(), |score| format!("{score:.1} %"));
         let all: usize = tenant.counts.iter().sum();
         let none = String::new;
@@ -208,7 +250,10 @@ fn write_text(
         let more = tenant.matching - tenant.shown.len();
         if more > 0 {
             let mut cells: [String; 9] = std::array::from_fn(|_| String::new());
-            cells[0] = format!("  … {more} more: --tenant {}", tenant.tenant);
+            cells[0] = match &query.view {
+                Extent::Tenants => format!("  … {more} more: --tenant {}", tenant.tenant),
+                _ => format!("  … {more} more on other pages"),
+            };
             table.push(cells);
         }
     }
@@ -223,7 +268,7 @@ fn write_foot(out: &mut impl Write, choice: &Choice, sinks: &[StoredSink]) -> an
     }
     for StoredSink { sink, waiting, .. } in sinks {
         let waiting = host_harness::run::page::words::waiting(*waiting);
-        writeln!(out, "sink {sink}: {waiting} wait").context(STDOUT)?;
+        writeln!(out, "sink {}: {waiting} wait", text::plain(sink)).context(STDOUT)?;
     }
     Ok(())
 }
@@ -242,29 +287,35 @@ fn write_attention(
         let state = Condition::of(Some(failure)).title();
         let since = row.since.map(|since| format!(" since {}", moment(since))).unwrap_or_default();
         let scope = row.scope.as_deref().unwrap_or("the whole feed");
-        lines.push(format!(
-            "{} · {} · {scope}: {state}: {}{since}: {}",
-            row.tenant, row.feed, failure.code, failure.cause
-        ));
-        lines.extend(failure.fix.as_ref().map(|fix| format!("  fix: {fix}")));
-        lines.extend(row.contact.as_ref().map(|contact| format!("  contact: {contact}")));
-        lines.push(format!("  tried again {}", next(row, now)));
+        // Each text is made plain by itself: a line break in a name must not begin a line.
+        let [tenant, feed, scope, code, cause] =
+            [&row.tenant, &row.feed, scope, &failure.code, &failure.cause].map(text::plain);
+        lines.push(format!("{tenant} · {feed} · {scope}: {state}: {code}{since}: {cause}"));
+        let fix = failure.fix.as_ref().map(|fix| text::plain_lines(fix).replace('\n', "\n       "));
+        lines.extend(fix.map(|fix| format!("  fix: {fix}")));
+        lines.extend(row.contact.as_ref().map(|contact| format!("  contact: {}", text::plain(contact))));
+        let next = next(row, now);
+        if !next.is_empty() {
+            lines.push(format!("  tried again {next}"));
+        }
     }
     if rows.len() < total {
         lines.push(format!("… and {} more that fail", total - rows.len()));
     }
     for (tenant, feed) in unseen.iter().take(limits::STATUS_ROWS) {
+        let [tenant, feed] = [tenant, feed].map(|name| text::plain(name));
         lines.push(format!("{tenant} · {feed}: no scope was collected yet; the log of the collector says why"));
     }
     if unseen.len() > limits::STATUS_ROWS {
         lines.push(format!("… and {} more feeds without a scope", unseen.len() - limits::STATUS_ROWS));
     }
     for StoredSink { sink, dead_letters, file, .. } in sinks.iter().filter(|sink| sink.dead_letters > 0) {
+        let [sink, file] = [sink, file].map(|name| text::plain(name));
         lines.push(format!("sink {sink}: dead letters in {file} ({dead_letters} bytes)"));
     }
     match lines.is_empty() {
-        true => writeln!(out, "nothing needs a person\n"),
-        false => writeln!(out, "{}\n", text::plain_lines(&lines.join("\n"))),
+        true => writeln!(out, "nothing in the state needs a person\n"),
+        false => writeln!(out, "{}\n", lines.join("\n")),
     }
     .context(STDOUT)
 }
@@ -295,24 +346,22 @@ pub fn trends(course: &[Option<f64>]) -> [String; 2] {
 }
 
 /// Writes one object for each tenant with all its scopes, one for each feed without a scope, and one for each sink.
-fn write_json(
-    out: &mut impl Write,
-    reader: &StoreReader,
-    rows: &[SnapshotRow],
-    unseen: &[(String, String)],
-    sinks: &[StoredSink],
-    now: u64,
-) -> anyhow::Result<()> {
+fn write_json(out: &mut impl Write, stored: &StoredRows<'_>, sinks: &[StoredSink], now: u64) -> anyhow::Result<()> {
+    let StoredRows { reader, rows, unseen, .. } = stored;
     for rows in rows.chunk_by(|one, other| one.tenant == other.tenant) {
         let mut average = Average::default();
         let mut scopes = Vec::new();
         for row in rows {
             let failure = row.failure.as_ref();
             let state = Condition::of(failure);
-            if let Some(figure) = row.figure.filter(|_| state != Condition::Empty) {
+            if let Some(figure) = counted(row.figure, failure) {
                 average.add(figure);
             }
-            let history = history::read(reader, &[row.key()], &[], DAYS[1], now)?.rows.pop().unwrap_or_default();
+            let mut history = history::read(reader, &[row.key()], &[], DAYS[1], now)?.rows.pop().unwrap_or_default();
+            if !history.failing.is_empty() {
+                let search = stored.search(&row.feed);
+                history.clean(|title| search.words(title));
+            }
             scopes.push(json!({
                 "feed": row.feed,
                 "scope": row.id,
@@ -326,6 +375,7 @@ fn write_json(
                     "title": part.title, "value": part.points.value, "maximum": part.points.maximum,
                     "at_stake": part.at_stake(),
                 })).collect::<Vec<_>>(),
+                "failing_total": history.failing_total,
                 "last_good": row.last_good.map(moment),
                 "next": match row.next { Some(NextAttempt::At(due)) => Some(moment(due)), _ => None },
                 "since": row.since.map(moment),

@@ -262,9 +262,6 @@ pub const SAMPLES_READ: u32 = 4_000;
 /// a reading holds 400,000 figures.
 pub const PART_SAMPLES_READ: u32 = 400;
 
-/// Largest width of a table or a chart in the terminal. A larger value of `COLUMNS` is a mistake.
-pub const TERMINAL_WIDTH: usize = 1_000;
-
 /// Number of characters of a cause or a fix on a page with several scopes; the page of the scope has the whole text.
 pub const WORDS_SHOWN: usize = 300;
 

@@ -8,8 +8,6 @@ use std::io::{self, IsTerminal};
 use serde_json::Value;
 use source_host::text;
 
-use crate::limits;
-
 /// Whether escape codes may be written, by the environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colours {
@@ -59,8 +57,11 @@ pub fn width(columns: Option<OsString>) -> Option<usize> {
         .then(|| named.or_else(size))
         .flatten()
         .filter(|width| *width > 0)
-        .map(|width| width.min(limits::TERMINAL_WIDTH))
+        .map(|width| width.min(MOST_COLUMNS))
 }
+
+/// Largest width of a table or a chart. A larger value of `COLUMNS` is a mistake, and would take its bytes of memory.
+const MOST_COLUMNS: usize = 1_000;
 
 /// Lays out a table for a terminal of this width. Cells that are too long are shortened in the middle: the widest column
 /// first, but none below eight characters.

@@ -58,9 +58,9 @@ impl Page {
         let reader = StoreReader::open(file)?;
         let StatusSnapshot { rows, choice, members, feeds_of_rows, .. } = &self.snapshot;
         if let Extent::Scope(feed, scope) = &self.query.view {
-            let shown = rows.iter().enumerate().skip(choice.attention);
+            let mut shown = rows.iter().enumerate().skip(choice.attention);
             // Without a row, the page has no place for a history.
-            let Some((row, _)) = shown.into_iter().find(|(_, row)| row.id.as_ref() == Some(scope)) else {
+            let Some((row, _)) = shown.find(|(_, row)| row.id.as_ref() == Some(scope)) else {
                 return Ok(());
             };
             let mut history = history::of_scope(&reader, feed, scope, DAYS, self.now)?;

@@ -619,6 +619,15 @@ fn over_time() -> Vec<Recipe> {
                 (mfa.healthy, mfa.unhealthy) = (mfa.healthy + mfa.unhealthy, 0);
             },
         ),
+        poll(
+            "control-grows",
+            "Another account has MFA: only the counts of the control change, and it keeps its full score.",
+            "control-passes",
+        )
+        .changing(|world| {
+            let mfa = &mut controls(world)[0];
+            (mfa.healthy, mfa.unhealthy) = (mfa.healthy + mfa.unhealthy + 1, 0);
+        }),
         poll("control-fails-again", "An account lost MFA again: the control lost its full score.", "control-passes"),
         Recipe {
             spellings: MORE_POINTS,

@@ -211,6 +211,10 @@ impl Disk for SmallDisk {
         RealDisk.list(folder)
     }
 
+    fn size(&self, path: &Path) -> io::Result<Option<u64>> {
+        RealDisk.size(path)
+    }
+
     fn room(&self, path: &Path) -> Option<(u64, Room)> {
         let (disk, room) = RealDisk.room(path)?;
         let free = self.free.load(Ordering::SeqCst);

@@ -89,6 +89,10 @@ impl Disk for Mounted {
         self.operate(|platter| platter.names.keys().filter(|path| folder(path) == of).cloned().collect())
     }
 
+    fn size(&self, path: &Path) -> io::Result<Option<u64>> {
+        self.operate(|platter| platter.names.get(path).map(|file| platter.files[*file].bytes.len() as u64))
+    }
+
     fn room(&self, _: &Path) -> Option<(u64, Room)> {
         None
     }

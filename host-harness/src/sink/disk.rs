@@ -22,6 +22,8 @@ pub trait Disk: Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Lists the files of a folder; empty if there is no such folder.
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>>;
+    /// Returns the size of a file in bytes, without opening it; `None` if it is missing. Anything but a regular file has 0.
+    fn size(&self, path: &Path) -> io::Result<Option<u64>>;
     /// Returns the file system to which a file belongs or would belong, by its number, and its space; `None` if unknown.
     fn room(&self, path: &Path) -> Option<(u64, Room)>;
 }
@@ -116,6 +118,14 @@ impl Disk for RealDisk {
         match fs::read_dir(folder) {
             Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn size(&self, path: &Path) -> io::Result<Option<u64>> {
+        match fs::metadata(path) {
+            Ok(met) => Ok(Some(if met.is_file() { met.len() } else { 0 })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -114,14 +114,12 @@ impl LineFile {
             // A file that was put aside for its age may be followed by a larger one.
             let kept = usize::try_from(keep).unwrap_or(usize::MAX);
             for (_, path) in put_aside.iter().rev().take(kept) {
-                growth = growth.saturating_add(bytes.saturating_sub(self.disk.open(path)?.size()?));
+                // Somebody may have removed the file since the folder was listed.
+                let size = self.disk.size(path)?.unwrap_or_default();
+                growth = growth.saturating_add(bytes.saturating_sub(size));
             }
         }
-        let files = self.disk.list(folder(&self.path))?;
-        let live = match files.iter().any(|path| path.file_name() == self.path.file_name()) {
-            true => self.disk.open(&self.path)?.size()?,
-            false => 0,
-        };
+        let live = self.disk.size(&self.path)?.unwrap_or_default();
         Ok(Some(growth.saturating_add(bytes.saturating_sub(live))))
     }
 
@@ -389,6 +387,22 @@ mod tests {
         assert_eq!(file.growth().unwrap(), Some(10 + 5 + 10));
         file.append(b"123456789\n", 0).unwrap();
         assert_eq!(file.growth().unwrap(), Some(10 + 5));
+    }
+
+    #[test]
+    fn the_growth_opens_no_file_and_makes_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join("a").join(name);
+        let every = Some(Duration::from_millis(DAY));
+        let file = rotating(folder.path(), Rotation { bytes: 10, every, keep_files: Some(3), aside: Aside::Numbered });
+        std::fs::create_dir(folder.path().join("a")).unwrap();
+        std::fs::write(at("b.ndjson.1"), "1234\n").unwrap();
+        std::fs::set_permissions(at("b.ndjson.1"), std::os::unix::fs::PermissionsExt::from_mode(0o400)).unwrap();
+        std::fs::create_dir(at("b.ndjson.2")).unwrap();
+        // A link to nothing is listed, as is a file that is removed after the folder was listed.
+        std::os::unix::fs::symlink(at("removed"), at("b.ndjson.3")).unwrap();
+        assert_eq!(file.growth().unwrap(), Some(5 + 10 + 10 + 10));
+        assert!(!at("removed").exists() && !at("b.ndjson").exists());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::normalize::change::Change;
 use crate::normalize::event::{
     Activity, Analytic, Check, Compliance, Event, FindingInfo, Fingerprint, RelatedEvent, Unmapped,
 };
-use crate::normalize::frame::{Frame, Own, SCORE_MODEL, delivered, line};
+use crate::normalize::frame::{Frame, Own, SCORE_MODEL, delivered, line, line_within};
 use crate::normalize::judgement::{Severity, Status};
 use crate::normalize::subject::Subject;
 use crate::number::Number;
@@ -71,11 +71,10 @@ pub fn uid(frame: &Frame<'_>, emitted: &EmittedFinding<'_>) -> String {
 /// Returns the event, and whether it had to be cut.
 pub fn event(frame: &Frame<'_>, emitted: &EmittedFinding<'_>) -> (contract::Event, bool) {
     let mut event = build(frame, emitted);
-    let whole = delivered(frame.schema(), &event);
-    if whole.body.len() <= MAX_EVENT_BYTES {
-        return (whole, false);
+    match line_within(frame.schema(), &event, MAX_EVENT_BYTES) {
+        Ok(whole) => return (delivered(&event, whole), false),
+        Err(size) => event.metadata.untruncated_size = Some(size),
     }
-    event.metadata.untruncated_size = Some(whole.body.len());
     let cuts: [fn(&mut Event<'_>, &EmittedFinding<'_>); 5] = [
         |event, _| event.compliance.checks.clear(),
         |event, emitted| {
@@ -100,11 +99,12 @@ pub fn event(frame: &Frame<'_>, emitted: &EmittedFinding<'_>) -> (contract::Even
     ];
     for cut in cuts {
         cut(&mut event, emitted);
-        if line(frame.schema(), &event).len() <= MAX_EVENT_BYTES {
-            break;
+        if let Ok(cut) = line_within(frame.schema(), &event, MAX_EVENT_BYTES) {
+            return (delivered(&event, cut), true);
         }
     }
-    (delivered(frame.schema(), &event), true)
+    // The cuts leave no list of the service, so that only the length of a text could still exceed the limit.
+    (delivered(&event, line(frame.schema(), &event)), true)
 }
 
 fn build<'a>(frame: &'a Frame<'a>, emitted: &'a EmittedFinding<'a>) -> Event<'a> {

@@ -189,17 +189,34 @@ pub struct Own<'a> {
 }
 
 /// Converts the event to the contract's type.
-pub fn delivered(schema: &Schema, event: &Event<'_>) -> contract::Event {
-    contract::Event { uid: event.metadata.uid.clone(), time_milliseconds: event.time, body: line(schema, event) }
+pub fn delivered(event: &Event<'_>, body: Vec<u8>) -> contract::Event {
+    contract::Event { uid: event.metadata.uid.clone(), time_milliseconds: event.time, body }
 }
 
-/// Serializes the event as one line of JSON.
+/// Serializes the event as one line of JSON. The event must be small: a large one goes through [`line_within`].
 pub fn line(schema: &Schema, event: &Event<'_>) -> Vec<u8> {
+    schema.spelled(written(event))
+}
+
+/// Serializes the event as one line of at most so many bytes; the error is the size of a longer one.
+pub fn line_within(schema: &Schema, event: &Event<'_>, most_bytes: usize) -> Result<Vec<u8>, usize> {
+    let written = written(event);
+    // Another schema changes the size by some hundred bytes. To spell an event, the plugin reads it, and an event as large
+    // as a page can have more values than a document may have.
+    if written.len() > 2 * most_bytes {
+        return Err(written.len());
+    }
+    let line = schema.spelled(written);
+    if line.len() <= most_bytes { Ok(line) } else { Err(line.len()) }
+}
+
+/// Serializes the event as the newest version spells it.
+fn written(event: &Event<'_>) -> Vec<u8> {
     /// The usual size of an event in bytes, without the item itself.
     const USUAL_BYTES: usize = 3 << 10;
     let item = event.raw_data.unwrap_or_default();
     // Each quote of the item needs one byte more, for its backslash.
     let mut out = Vec::with_capacity(USUAL_BYTES + item.len() + item.len() / 8);
     event.write(&mut out);
-    schema.spelled(out)
+    out
 }

@@ -6,7 +6,7 @@ use crate::contract::{self, Failure, Reaction};
 use crate::json::write::{object, text};
 use crate::normalize::change::Reason;
 use crate::normalize::event::{Activity, Compliance, FindingInfo, Unmapped};
-use crate::normalize::frame::{Frame, Own, SCORE_MODEL, delivered};
+use crate::normalize::frame::{Frame, Own, SCORE_MODEL, delivered, line};
 use crate::normalize::judgement::{Severity, Status};
 use crate::normalize::state::Outcome;
 use crate::settings::EventKind;
@@ -55,7 +55,8 @@ pub fn event(frame: &Frame<'_>, before: Option<&Outcome>, after: Option<&Failure
     event.status_code = Some(code);
     event.status_detail = after.map(|failure| failure.cause.clone());
     event.status = Some(if after.is_some() { (1, "New") } else { (4, "Resolved") });
-    delivered(frame.schema(), &event)
+    let line = line(frame.schema(), &event);
+    delivered(&event, line)
 }
 
 fn message(after: Option<&Failure>) -> String {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::contract::{Reaction, Scope};
+use crate::settings::Version;
 
 const SUBSCRIPTION: &str = "20ff7fc3-e762-44dd-bd96-b71116dcdc23";
 const HOUR: u64 = 3_600_000;
@@ -305,6 +306,34 @@ fn an_event_beyond_the_limit_is_cut_and_says_so() {
     assert_eq!(event["raw_data"], Value::Null);
     assert_eq!(event["unmapped"]["novel"], Value::Null);
     assert!(batch.notices.iter().any(|notice| notice.code == "event-truncated"));
+}
+
+#[test]
+fn an_event_with_as_many_values_as_a_page_may_have_is_cut_in_each_version() {
+    let body = json!({ "value": [{
+        "id": format!("{}/secureScoreControls/a", score_id()), "name": "a",
+        "type": "Microsoft.Security/secureScores/secureScoreControls",
+        "properties": { "displayName": "a", "score": { "current": 1, "max": 2 }, "novel": "zeros" },
+    }] });
+    // The page has fewer values around the list than an event has.
+    let zeros = format!("[0{}]", ",0".repeat(crate::json::MAX_VALUES - 40));
+    let body = body.to_string().replace("\"zeros\"", &zeros).into_bytes();
+    let pages =
+        PollResult::Pages(vec![contract::Page { kind: "secure-score-controls".to_owned(), body, request_id: None }]);
+    let in_version = |version| {
+        let batch = with(&Settings { version, ..Settings::sample() }, 0, &pages, None);
+        assert!(batch.notices.iter().any(|notice| notice.code == "event-truncated"));
+        assert!(batch.events[0].body.len() <= MAX_EVENT_BYTES);
+        events(&batch).remove(0)
+    };
+    let (newest, oldest) = (in_version(Version::NEWEST), in_version(Version::V1_1));
+    let size = &newest["metadata"]["untruncated_size"];
+    assert!(size.as_u64() > Some(2_000_000));
+    assert_eq!(&oldest["unmapped"]["metadata"]["untruncated_size"], size);
+    for event in [newest, oldest] {
+        assert_eq!((&event["raw_data"], &event["unmapped"]["novel"]), (&Value::Null, &Value::Null));
+        assert_eq!(event["unmapped"]["score"]["max"], 2);
+    }
 }
 
 #[test]

@@ -122,14 +122,19 @@ impl<'a> Collector<'a> {
     pub fn polls(&self) -> Result<f64, String> {
         let read = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect(&self.address)?;
-            write!(stream, "GET /metrics HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.address)?;
+            // An answer to HTTP/1.0 comes in no chunks.
+            write!(stream, "GET /metrics HTTP/1.0\r\nhost: {}\r\n\r\n", self.address)?;
             let mut text = String::new();
             stream.read_to_string(&mut text)?;
             Ok(text)
         };
         let text = read().map_err(|error| self.service.explained(&format!("failed to read the metrics: {error}")))?;
         let polls = text.lines().filter(|line| line.starts_with("collector_polls_total{"));
-        Ok(polls.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+        let number = |line: &str| {
+            let number = line.rsplit(' ').next().and_then(|number| number.parse::<f64>().ok());
+            number.ok_or_else(|| format!("the metrics have the line {line:?}, expected a number at its end"))
+        };
+        polls.map(number).sum()
     }
 
     /// Returns the processor time so far.

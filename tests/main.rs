@@ -31,6 +31,7 @@ mod limits;
 mod mode;
 mod neighbours;
 mod normalize;
+mod otlp;
 mod poll;
 mod power_loss;
 mod privileges;

@@ -90,6 +90,11 @@ pub const BATCH_EVENTS: usize = 500;
 /// Bytes of the events of one delivery, before compression; Fluent Bit accepts 4 MiB.
 pub const BATCH_BYTES: usize = 1 << 20;
 
+/// Levels of an event that a log record of OpenTelemetry has as structure; deeper ones are text. Each level takes three
+/// messages of protobuf within each other, and readers accept 100.
+#[cfg(feature = "otlp")]
+pub const OTLP_LEVELS: usize = 24;
+
 /// First wait after a failed delivery; doubled after each further failure.
 pub const LEAST_DELIVERY_BACKOFF: Duration = Duration::from_secs(1);
 

@@ -22,7 +22,9 @@ use super::PATIENCE;
 pub struct Post {
     pub path: String,
     pub headers: BTreeMap<String, String>,
+    /// The body as text; what is not UTF-8 is replaced.
     pub body: String,
+    pub bytes: Vec<u8>,
 }
 
 impl Post {
@@ -168,10 +170,10 @@ async fn post(request: hyper::Request<Incoming>) -> Post {
     let body = body.collect().await.unwrap().to_bytes();
     let headers: BTreeMap<String, String> =
         parts.headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     match headers.get("content-encoding").map(String::as_str) {
-        Some("gzip") => GzDecoder::new(&*body).read_to_string(&mut text).unwrap(),
-        _ => (&*body).read_to_string(&mut text).unwrap(),
+        Some("gzip") => GzDecoder::new(&*body).read_to_end(&mut bytes).unwrap(),
+        _ => (&*body).read_to_end(&mut bytes).unwrap(),
     };
-    Post { path: parts.uri.to_string(), headers, body: text }
+    Post { path: parts.uri.to_string(), headers, body: String::from_utf8_lossy(&bytes).into_owned(), bytes }
 }

@@ -167,6 +167,7 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("[[sink]]", sinks::COMMON),
     ("a [[sink]] of type \"file\"", sinks::FILE),
     ("a [[sink]] of type \"http\"", sinks::HTTP),
+    ("a [[sink]] of type \"otlp\"", sinks::OTLP),
     ("[[feed]]", &["id", pins::PLAN]),
     ("[[feed]] or [feed_defaults]", feeds::SHARED),
 ];

@@ -15,12 +15,19 @@ use super::{
     CaFile, Config, ConfigPlace, Environment, FileLine, NetworkConfig, SeenFile, duration, network, suggestion,
 };
 use crate::limits;
+#[cfg(feature = "otlp")]
+use crate::sink::Encoding;
 use crate::sink::{FileConfig, HttpConfig, Preset, SinkConfig, SinkKind, Template};
 
 pub const COMMON: &[&str] = &["id", "type", "max_outbox_bytes", "dead_letters"];
 pub const FILE: &[&str] = &["path", "rotate_bytes", "rotate_every", "keep_files"];
 pub const HTTP: &[&str] =
     &["url", "preset", "token", "headers", "gzip", "index", "sourcetype", "source", "ca_file", "client_certificate"];
+
+pub const OTLP: &[&str] = &["url", "encoding", "token", "headers", "gzip", "ca_file", "client_certificate"];
+
+/// The types of sinks.
+const TYPES: [&str; 4] = ["stdout", "file", "http", "otlp"];
 
 /// Members of Splunk's envelope.
 const ENVELOPE: [&str; 3] = ["index", "sourcetype", "source"];
@@ -33,10 +40,11 @@ const OTHER_NAMES: &[(&[&str], &str)] = &[
     (&["vector"], "\"http\", with preset = \"vector\""),
     (&["fluentbit", "fluentd", "forward"], "\"http\", with preset = \"fluent-bit\""),
     (&["splunk", "splunkhec", "hec", "splunkhechttp"], "\"http\", with preset = \"splunk-hec\""),
+    (&["otel", "otlphttp", "otlpgrpc", "opentelemetry"], "\"otlp\", which speaks OTLP/HTTP"),
 ];
 
 /// Sinks that are planned but that this version lacks.
-const LATER: &[&str] = &["nats", "otlp", "otel", "otlphttp", "otlpgrpc", "opentelemetry"];
+const LATER: &[&str] = &["nats"];
 
 /// A sink and its place.
 pub struct ReadSink {
@@ -107,7 +115,7 @@ fn kind(
     network: &NetworkConfig,
     references: &mut References<'_>,
 ) -> Option<SinkKind> {
-    let all = [COMMON, FILE, HTTP].concat();
+    let all = [COMMON, FILE, HTTP, OTLP].concat();
     // A misspelled key is reported with the others.
     let node = table.child("type").or_else(|| {
         reader.known(table, &all);
@@ -118,6 +126,8 @@ fn kind(
         Some("stdout") => &[],
         Some("file") => FILE,
         Some("http") => HTTP,
+        #[cfg(feature = "otlp")]
+        Some("otlp") => OTLP,
         _ => {
             reader.known(table, &all);
             if let Some(other) = kind {
@@ -129,20 +139,45 @@ fn kind(
     reader.known(table, &[COMMON, own].concat());
     match kind.as_deref() {
         Some("file") => file(reader, table).map(SinkKind::File),
-        Some("http") => http(reader, table, network, references).map(SinkKind::Http),
+        Some("http") => {
+            let chosen = table.child("preset").map(|node| preset(reader, &node));
+            let preset = chosen.flatten().unwrap_or_default();
+            let envelope = match chosen {
+                // The sink may be meant for Splunk.
+                Some(None) => Vec::new(),
+                _ => envelope(reader, table, preset),
+            };
+            let config = http(reader, table, network, references)?;
+            Some(SinkKind::Http(HttpConfig { preset, envelope, ..config }))
+        }
+        #[cfg(feature = "otlp")]
+        Some("otlp") => {
+            let encoding = table.child("encoding").and_then(|node| encoding(reader, &node)).unwrap_or_default();
+            let config = http(reader, table, network, references)?;
+            if let Some(node) = table.child("url")
+                && let Ok(url) = url::Url::parse(&config.url.filled("tenant", "feed"))
+            {
+                warn_of_otlp(reader, &node, &url);
+            }
+            Some(SinkKind::Http(HttpConfig { preset: Preset::Otlp(encoding), ..config }))
+        }
         _ => Some(SinkKind::Stdout),
     }
 }
 
 /// The message about an unknown type.
 fn no_type(other: &str) -> String {
-    const EXPECTED: &str = "expected \"stdout\", \"file\" or \"http\"";
+    const EXPECTED: &str = "expected \"stdout\", \"file\", \"http\" or \"otlp\"";
     const WAY: &str = "through Vector: type = \"http\", preset = \"vector\", to its source `http_server`, and on to a sink of its own";
     if other.trim().is_empty() {
         return format!("found nothing, {EXPECTED}");
     }
     let bare: String = other.chars().filter(|character| character.is_alphanumeric()).collect::<String>().to_lowercase();
-    let meant = suggestion::name(other, ["stdout", "file", "http"].into_iter()).map(|name| format!("{name:?}"));
+    if other == "otlp" {
+        return "found \"otlp\", which this program was built without: build it with the cargo feature `otlp`"
+            .to_owned();
+    }
+    let meant = suggestion::name(other, TYPES.into_iter()).map(|name| format!("{name:?}"));
     let meant = meant.or_else(|| {
         let (_, meant) = OTHER_NAMES.iter().find(|(names, _)| names.contains(&bare.as_str()))?;
         Some((*meant).to_owned())
@@ -196,13 +231,6 @@ fn http(
     network: &NetworkConfig,
     references: &mut References<'_>,
 ) -> Option<HttpConfig> {
-    let chosen = table.child("preset").map(|node| preset(reader, &node));
-    let preset = chosen.flatten().unwrap_or_default();
-    let envelope = match chosen {
-        // The sink may be meant for Splunk.
-        Some(None) => Vec::new(),
-        _ => envelope(reader, table, preset),
-    };
     let References { environment, files, .. } = references;
     let token = table.child("token").and_then(|node| token(reader, &node, files, *environment));
     let gzip = table.child("gzip").and_then(|node| reader.truth(&node)).unwrap_or(true);
@@ -212,6 +240,7 @@ fn http(
     let node = reader.required(table, "url")?;
     let url = address(reader, &node, references.files, references.environment)?;
     let authorities = authorities.unwrap_or_default();
+    let (preset, envelope) = (Preset::default(), Vec::new());
     let config = HttpConfig { url, preset, token, headers: named, credentials, gzip, envelope, authorities, identity };
     let parsed = url::Url::parse(&config.url.filled("tenant", "feed")).ok()?;
     let of_tls = ["ca_file", "client_certificate"].into_iter().filter_map(|name| table.child(name));
@@ -228,6 +257,34 @@ fn http(
         return None;
     }
     Some(config)
+}
+
+/// Reads the encoding of OTLP's messages.
+#[cfg(feature = "otlp")]
+fn encoding(reader: &mut ConfigReader, node: &Node<'_>) -> Option<Encoding> {
+    let name = reader.text(node, "the name of an encoding")?;
+    match name.as_str() {
+        "protobuf" => Some(Encoding::Protobuf),
+        "json" => Some(Encoding::Json),
+        _ => {
+            let meant = suggestion::name(&name, ["protobuf", "json"].into_iter());
+            let meant = meant.map(|meant| format!("; write {meant:?}")).unwrap_or_default();
+            reader.problem(node, format!("found {name:?}, expected \"protobuf\" or \"json\"{meant}"));
+            None
+        }
+    }
+}
+
+/// Warns of an address at which hardly any receiver takes logs over OTLP/HTTP.
+#[cfg(feature = "otlp")]
+fn warn_of_otlp(reader: &mut ConfigReader, node: &Node<'_>, url: &url::Url) {
+    if url.port() == Some(4317) {
+        let message = "has the port of OTLP/gRPC, and this sink speaks OTLP/HTTP, whose port is usually 4318";
+        reader.warning(node, message.to_owned());
+    }
+    if url.path() == "/" {
+        reader.warning(node, "has no path: receivers usually take logs at /v1/logs".to_owned());
+    }
 }
 
 /// Reads the members of Splunk's envelope.

@@ -256,7 +256,7 @@ impl Writer for FileWriter {
             let path = file.path.clone();
             self.file = Some(file);
             let told = |error: io::Error| SinkTrouble::of_file(format!("cannot write {}: {error}", path.display()));
-            result.map_err(|error| Stall::from(told(error)).into())
+            result.map_err(|error| Stall::from(told(error)).into()).map(|()| None)
         })
     }
 }

@@ -1,4 +1,5 @@
-//! Posts batches of events: NDJSON for Vector and most others, an array for Fluent Bit, envelopes for Splunk.
+//! Posts batches of events: NDJSON for Vector and most others, an array for Fluent Bit, envelopes for Splunk, and
+//! requests of OTLP/HTTP, which `otlp` writes and whose answers it reads.
 
 use std::io::Write;
 use std::time::Duration;
@@ -24,6 +25,8 @@ use source_host::network::proxy::Proxy;
 use source_host::text;
 use url::Url;
 
+#[cfg(feature = "otlp")]
+use super::otlp::{self, PartialSuccess};
 use super::{
     DeliveryError, DeliveryFuture, HttpConfig, Preset, SinkError, SinkTrouble, Stall, Template, Writer, bodies, lines,
 };
@@ -91,7 +94,12 @@ impl HttpWriter {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        let media = if config.preset == Preset::Vector { "application/x-ndjson" } else { "application/json" };
+        let media = match config.preset {
+            Preset::Vector => "application/x-ndjson",
+            Preset::FluentBit | Preset::SplunkHec => "application/json",
+            #[cfg(feature = "otlp")]
+            Preset::Otlp(encoding) => encoding.media_type(),
+        };
         headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(media));
         if config.gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
@@ -102,8 +110,8 @@ impl HttpWriter {
         Ok(HttpWriter { client, clock, url, preset: config.preset, envelope, headers, gzip: config.gzip, secrets })
     }
 
-    async fn post(&self, batch: &[Queued]) -> Result<(), DeliveryError> {
-        let body = body(self.preset, &self.envelope, batch);
+    async fn post(&self, batch: &[Queued]) -> Result<Option<SinkTrouble>, DeliveryError> {
+        let body = body(self.preset, &self.envelope, batch, (self.clock)());
         let failed = |error| Stall::from(SinkTrouble::of_host(error));
         let body = if self.gzip { compressed(&body).map_err(failed)? } else { body };
         failpoint::pass("http-send");
@@ -112,17 +120,40 @@ impl HttpWriter {
         failpoint::pass("http-answered");
         let status = response.status();
         if status.is_success() {
-            return Ok(());
+            return self.accepted(response, batch.len()).await;
         }
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let location = header(LOCATION);
         let wait = header(RETRY_AFTER).and_then(|value| network::retry_after(&value, (self.clock)()));
-        let said = answer_text(response).await;
-        let told = redact::redact(&said, &self.secrets);
-        let told = text::cut(told.trim(), limits::REFUSAL_TOLD_BYTES);
+        let said = answer_text(self.preset, &answer(response).await);
+        let told = self.shown(&said);
         let fix = fix(status, &self.url, location.as_deref());
         let why = self.with_address(&format!("answered {status}: {told}{}", redact::redact(&fix, &self.secrets)));
         Err(refusal(status, &said, self.preset, wait, why))
+    }
+
+    /// Reads the answer to a batch that was accepted, of which OTLP may except some events.
+    async fn accepted(&self, response: reqwest::Response, events: usize) -> Result<Option<SinkTrouble>, DeliveryError> {
+        #[cfg(feature = "otlp")]
+        if let Preset::Otlp(encoding) = self.preset
+            && let Some(PartialSuccess { rejected, message }) = otlp::partial_success(encoding, &answer(response).await)
+        {
+            let told = self.shown(&message);
+            let trouble = |code, what: String| SinkTrouble::new(code, Blame::Receiver, self.with_address(&what));
+            if rejected == 0 {
+                return Ok(Some(trouble("receiver-warned", format!("took {events} events with a warning: {told}"))));
+            }
+            let why = format!("rejected {rejected} of {events} events without saying which: {told}");
+            return Err(DeliveryError::Partly(trouble("partly-rejected", why)));
+        }
+        #[cfg(not(feature = "otlp"))]
+        let _ = (response, events);
+        Ok(None)
+    }
+
+    /// The beginning of a receiver's words, without secrets.
+    fn shown(&self, said: &str) -> String {
+        text::cut(redact::redact(said, &self.secrets).trim(), limits::REFUSAL_TOLD_BYTES).to_owned()
     }
 
     /// Returns the reason why there is no answer.
@@ -179,8 +210,17 @@ fn leads(url: &str, location: &str) -> Option<(String, bool)> {
     Some((text::cut(there.as_str(), limits::REFUSAL_TOLD_BYTES).to_owned(), is_same))
 }
 
-/// Reads the text of a receiver's answer, as far as it arrives.
-async fn answer_text(mut response: reqwest::Response) -> String {
+/// Returns the text for people in a receiver's refusal.
+fn answer_text(preset: Preset, answer: &[u8]) -> String {
+    match preset {
+        Preset::Vector | Preset::FluentBit | Preset::SplunkHec => String::from_utf8_lossy(answer).into_owned(),
+        #[cfg(feature = "otlp")]
+        Preset::Otlp(encoding) => otlp::refusal_text(encoding, answer),
+    }
+}
+
+/// Reads a receiver's answer, as far as it arrives.
+async fn answer(mut response: reqwest::Response) -> Vec<u8> {
     let mut said = Vec::new();
     while said.len() < limits::REFUSAL_BYTES
         && let Ok(Some(bytes)) = response.chunk().await
@@ -188,7 +228,7 @@ async fn answer_text(mut response: reqwest::Response) -> String {
         said.extend_from_slice(&bytes);
     }
     said.truncate(limits::REFUSAL_BYTES);
-    String::from_utf8_lossy(&said).into_owned()
+    said
 }
 
 /// Returns the consequence of a status for the batch. A status that may be the fault of this configuration or of the
@@ -227,8 +267,12 @@ fn blame_of_splunk(code: u64) -> Blame {
     if matches!(code, 7 | 10 | 11 | 14) { Blame::Operator } else { Blame::Receiver }
 }
 
-fn body(preset: Preset, envelope: &str, batch: &[Queued]) -> Vec<u8> {
+fn body(preset: Preset, envelope: &str, batch: &[Queued], now: u64) -> Vec<u8> {
+    #[cfg(not(feature = "otlp"))]
+    let _ = now;
     match preset {
+        #[cfg(feature = "otlp")]
+        Preset::Otlp(encoding) => otlp::body(encoding, batch, now),
         Preset::Vector => lines(bodies(batch)),
         Preset::FluentBit => {
             let mut body = vec![b'['];
@@ -297,7 +341,7 @@ mod tests {
     #[test]
     fn each_preset_has_its_shape() {
         let batch = [event(1_500, r#"{"a":1}"#), event(2_007, r#"{"a":2}"#)];
-        let text = |preset| String::from_utf8(body(preset, "", &batch)).unwrap();
+        let text = |preset| String::from_utf8(body(preset, "", &batch, 0)).unwrap();
         assert_eq!(text(Preset::Vector), "{\"a\":1}\n{\"a\":2}\n");
         assert_eq!(text(Preset::FluentBit), r#"[{"a":1},{"a":2}]"#);
         assert_eq!(

@@ -75,6 +75,11 @@ impl Ledger {
         self.repeats.met_once(sink, &trouble.code, trouble.blame, &trouble.why, now)
     }
 
+    /// Records a warning of a sink that took events. Returns true if that is to be logged as a warning.
+    pub fn warned(&mut self, sink: &str, trouble: &SinkTrouble, now: u64) -> bool {
+        self.repeats.met_once(sink, &trouble.code, trouble.blame, &trouble.why, now)
+    }
+
     /// Records whether an outbox is full. `None` if nothing changed; otherwise whether the change is to be logged as a
     /// warning.
     pub fn filled(&mut self, sink: &str, tenant: &str, is_full: bool, now: u64) -> Option<bool> {

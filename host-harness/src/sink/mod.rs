@@ -32,6 +32,8 @@ pub mod disk;
 pub mod file;
 pub mod http;
 pub mod ledger;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod shares;
 
 /// Standard output, or a test's replacement.
@@ -111,6 +113,20 @@ pub enum Preset {
     FluentBit,
     /// Splunk's HTTP Event Collector: an envelope for each event, `authorization: Splunk …`.
     SplunkHec,
+    /// OTLP/HTTP, for the sink type `otlp`: log records of OpenTelemetry, `authorization: Bearer …`.
+    #[cfg(feature = "otlp")]
+    Otlp(Encoding),
+}
+
+/// The encoding of OTLP's messages.
+#[cfg(feature = "otlp")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Encoding {
+    /// Protobuf.
+    #[default]
+    Protobuf,
+    /// JSON.
+    Json,
 }
 
 impl Preset {
@@ -405,6 +421,9 @@ pub enum DeliveryError {
     /// The sink permanently refuses the batch, or an event in it.
     #[error("{0}")]
     Never(SinkTrouble),
+    /// The sink took the batch without some of its events, does not say which, and must not get the batch again.
+    #[error("{0}")]
+    Partly(SinkTrouble),
     /// The sink takes no batch at all.
     #[error(transparent)]
     Stalled(#[from] Stall),
@@ -468,8 +487,8 @@ impl From<JoinError> for Stall {
     }
 }
 
-/// The future result of a batch.
-pub type DeliveryFuture<'a> = Pin<Box<dyn Future<Output = Result<(), DeliveryError>> + Send + 'a>>;
+/// The future result of a batch; a sink that took it may have a warning.
+pub type DeliveryFuture<'a> = Pin<Box<dyn Future<Output = Result<Option<SinkTrouble>, DeliveryError>> + Send + 'a>>;
 
 /// The writer of one partition.
 pub trait Writer: Send {
@@ -499,7 +518,7 @@ impl Writer for Lines {
                 output.write_all(&lines).and_then(|()| output.flush())
             });
             match write.await {
-                Ok(Ok(())) => Ok(()),
+                Ok(Ok(())) => Ok(None),
                 Ok(Err(error)) => Err(Stall::Closed(SinkClosed::Stdout(Cause::new(error))).into()),
                 Err(error) => Err(Stall::from(error).into()),
             }

@@ -53,9 +53,9 @@ fn an_address_of_ipv6_with_a_port_is_meant_in_brackets() {
         let problems = read(&format!("[collector]\nlisten = {listen:?}\n{}", feed("a", "")), None).unwrap_err();
         assert!(problems[0].ends_with(&format!("; write {meant:?}")), "{problems:?}");
     }
-    for kind in ["otel", "OpenTelemetry", "otlp"] {
+    for kind in ["otel", "OpenTelemetry", "OTLP"] {
         let sink = format!("[[sink]]\nid = \"a\"\ntype = {kind:?}\n{}", feed("a", ""));
         let problems = read(&sink, None).unwrap_err();
-        assert!(problems[0].contains("which is not supported yet"), "{problems:?}");
+        assert!(problems[0].contains("; write \"otlp\""), "{problems:?}");
     }
 }

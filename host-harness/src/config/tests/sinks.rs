@@ -37,7 +37,7 @@ fn what_is_wrong_with_a_sink_names_its_key() {
         ("type = \"file\"\npath = \"a/{{ feed }}\"", "sink s: path: found \"{{ feed }}\", expected {tenant} or {feed}"),
         ("type = \"file\"\npath = \"{Tenant}\"", "sink s: path: found \"{Tenant}\", expected {tenant} or {feed}"),
         ("type = \"http\"\nurl = \"https://h/$tenant\"", "sink s: url: found \"$tenant\", expected {tenant} or {feed}"),
-        ("type = \"\"", "sink s: type: found nothing, expected \"stdout\", \"file\" or \"http\""),
+        ("type = \"\"", "sink s: type: found nothing, expected \"stdout\", \"file\", \"http\" or \"otlp\""),
         (
             "type = \"file\"\npath = \"file:///x\"",
             "sink s: path: found an address (file:), expected the path of a file; write \"/x\"",
@@ -86,6 +86,12 @@ fn what_is_wrong_with_a_sink_names_its_key() {
             "sink s: client_certificate: found the value itself, expected { env = \"…\" } or { file = \"…\" }",
         ),
         ("type = \"file\"\npath = \"a\"\nca_file = \"b\"", "sink s: ca_file: unknown key"),
+        ("type = \"otlp\"", "sink s: url: is missing"),
+        ("type = \"otlp\"\nurl = \"https://h/v1/logs\"\npreset = \"vector\"", "sink s: preset: unknown key"),
+        (
+            "type = \"otlp\"\nurl = \"https://h/v1/logs\"\nencoding = \"Proto buf\"",
+            "sink s: encoding: found \"Proto buf\", expected \"protobuf\" or \"json\"; write \"protobuf\"",
+        ),
     ] {
         let problems =
             read(&format!("[[sink]]\nid = \"s\"\n{lines}\n{}", feed("a", "sinks = [\"s\"]")), None).unwrap_err();
@@ -224,6 +230,22 @@ fn no_two_files_of_an_accepted_configuration_get_one_name() {
         }
     }
     assert!(accepted > 100, "{accepted}");
+}
+
+#[test]
+fn an_address_that_no_receiver_of_otlp_usually_has_draws_a_warning() {
+    for (url, expected) in [
+        ("http://127.0.0.1:4318/v1/logs", None),
+        ("http://127.0.0.1:4318", Some("has no path: receivers usually take logs at /v1/logs")),
+        ("http://127.0.0.1:4317/v1/logs", Some("has the port of OTLP/gRPC")),
+    ] {
+        let text = format!("[[sink]]\nid = \"s\"\ntype = \"otlp\"\nurl = {url:?}\n{}", feed("a", ""));
+        let config = parse(Path::new("c.toml"), &text, None, &|_| None);
+        assert_eq!(config.problems, []);
+        let warnings: Vec<String> = config.warnings.iter().map(ConfigProblem::to_string).collect();
+        assert_eq!(warnings.len(), usize::from(expected.is_some()), "{warnings:?}");
+        assert!(expected.is_none_or(|expected| warnings[0].contains(expected)), "{warnings:?}");
+    }
 }
 
 #[test]

@@ -42,6 +42,8 @@ struct WorkerState {
     size: Size,
     /// Events that the sink has but that are not yet removed from the store.
     taken: Vec<Queued>,
+    /// Events of a batch that the sink took only in part, which must not be sent again: they go to the dead letters.
+    refused: Option<(Vec<Queued>, SinkTrouble)>,
     held: HeldTenants,
 }
 
@@ -91,7 +93,8 @@ impl SharedDeliveries {
     /// last worker with the sink's old configuration, so that others may begin.
     pub(super) async fn work(&self, sink: &Arc<OpenSink>, partition: &Partition, tenant: &str) -> bool {
         let size = Size { most: limits::BATCH_EVENTS, probe: limits::BATCH_EVENTS };
-        let mut state = WorkerState { writer: None, size, taken: Vec::new(), held: HeldTenants::new() };
+        let (taken, held) = (Vec::new(), HeldTenants::new());
+        let mut state = WorkerState { writer: None, size, taken, refused: None, held };
         let mut failures = 0;
         while self.inner.lock().leads(sink) {
             let wait = match self.deliver(sink, partition, tenant, &mut state).await {
@@ -146,6 +149,17 @@ impl SharedDeliveries {
         match aloud {
             true => tracing::warn!(sink, tenant, feed, code, fault, why, "a delivery failed, and is retried"),
             false => tracing::debug!(sink, tenant, feed, code, fault, why, "a delivery failed, and is retried"),
+        }
+    }
+
+    /// Logs a warning of a sink that took events; at debug level if that is not new.
+    fn tell_warning(&self, sink: &str, warning: SinkTrouble) {
+        let aloud = self.inner.lock().ledger.warned(sink, &warning, (self.clock)());
+        let SinkTrouble { code, blame, why } = warning;
+        let fault = blame.word();
+        match aloud {
+            true => tracing::warn!(sink, code, fault, why, "a receiver took events with a warning"),
+            false => tracing::debug!(sink, code, fault, why, "a receiver took events with a warning"),
         }
     }
 
@@ -221,7 +235,7 @@ impl SharedDeliveries {
         state: &mut WorkerState,
     ) -> Result<DeliveryStep, Stall> {
         let _place = sink.places.acquire().await;
-        let WorkerState { writer, size, taken, held } = state;
+        let WorkerState { writer, size, taken, refused, held } = state;
         if !taken.is_empty() {
             // The sink has these events; only the store must still remove them.
             self.acknowledge(partition, taken).await?;
@@ -230,6 +244,19 @@ impl SharedDeliveries {
         self.release(sink, partition, held).await?;
         if !held.is_empty() && !self.inner.lock().waits_beside(partition, held) {
             return Ok(DeliveryStep::Held);
+        }
+        if let Some((events, trouble)) = refused {
+            // Those of tenants without room wait, and their later events are not read meanwhile.
+            if let Some(next) = events.iter().position(|event| !held.contains_key(&event.tenant)) {
+                if self.write_dead_letters(sink, partition, &events[next..=next], trouble, held).await? {
+                    taken.push(events.remove(next));
+                    self.acknowledge(partition, taken).await?;
+                }
+                return Ok(DeliveryStep::Again);
+            }
+            if events.is_empty() {
+                *refused = None;
+            }
         }
         let (asked, events) = (partition.clone(), size.most.min(size.probe));
         let without: Vec<String> = held.keys().cloned().collect();
@@ -255,7 +282,14 @@ impl SharedDeliveries {
             batch.iter().for_each(|event| self.shares.give_back(&disk, &event.tenant, line_bytes(event)));
         }
         match answer {
-            Ok(()) => size.probe = size.probe.saturating_mul(2),
+            Ok(warning) => {
+                size.probe = size.probe.saturating_mul(2);
+                warning.into_iter().for_each(|warning| self.tell_warning(&sink.config.id, warning));
+            }
+            Err(DeliveryError::Partly(trouble)) => {
+                *refused = Some((batch, trouble));
+                return Ok(DeliveryStep::Delivered);
+            }
             Err(DeliveryError::TooLarge(_)) if batch.len() > 1 => {
                 size.most = batch.len() / 2;
                 return Ok(DeliveryStep::Again);

@@ -322,7 +322,8 @@ impl RunLoop {
             self.trimmed = Instant::now();
         }
         let is_old = |read: Instant| read.elapsed() >= limits::RELOAD_RETRY / failpoint::pace();
-        let may_pass = self.late.is_none() && self.left_out.iter().any(|row| row.may_pass) && is_old(self.loaded);
+        let is_accepted = self.late.is_none() && self.refused.is_none();
+        let may_pass = is_accepted && self.left_out.iter().any(|row| row.may_pass) && is_old(self.loaded);
         let begins = match &self.reload {
             Some(reload) => look(&self.start.config) != reload.files,
             None => may_pass || self.files.changed() || self.refused.as_ref().is_some_and(|refused| is_old(refused.at)),

@@ -31,6 +31,7 @@ mod limits;
 mod mode;
 mod neighbours;
 mod normalize;
+#[cfg(feature = "otlp")]
 mod otlp;
 mod poll;
 mod power_loss;

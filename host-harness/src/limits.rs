@@ -309,6 +309,9 @@ pub const METRICS_CHUNK_BYTES: usize = 64 << 10;
 /// Bytes of a receiver's refusal that are read.
 pub const REFUSAL_BYTES: usize = 64 << 10;
 
+/// Bytes that an answer to an accepted batch may have: a message of 2 KiB for each of 500 records.
+pub const ACCEPTANCE_BYTES: usize = 1 << 20;
+
 /// Bytes of a receiver's refusal that are logged.
 pub const REFUSAL_TOLD_BYTES: usize = 200;
 

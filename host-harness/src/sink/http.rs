@@ -135,11 +135,21 @@ impl HttpWriter {
     /// Reads the answer to a batch that was accepted, of which OTLP may except some events.
     async fn accepted(&self, response: reqwest::Response, events: usize) -> Result<Option<SinkTrouble>, DeliveryError> {
         #[cfg(feature = "otlp")]
-        if let Preset::Otlp(encoding) = self.preset
-            && let Some(PartialSuccess { rejected, message }) = otlp::partial_success(encoding, &answer(response).await)
-        {
-            let told = self.shown(&message);
+        if let Preset::Otlp(encoding) = self.preset {
             let trouble = |code, what: String| SinkTrouble::new(code, Blame::Receiver, self.with_address(&what));
+            let answer = match whole_answer(response).await {
+                Ok(answer) => answer,
+                // Nobody knows what became of the records; a repeat has the same uids.
+                Err(error) => return Err(Stall::Later { wait: None, trouble: self.unreached(error) }.into()),
+            };
+            let Some(answer) = answer else {
+                let what = format!("accepted {events} events with more words than {} bytes", limits::ACCEPTANCE_BYTES);
+                return Ok(Some(trouble("receiver-warned", what)));
+            };
+            let Some(PartialSuccess { rejected, message }) = otlp::partial_success(encoding, &answer) else {
+                return Ok(None);
+            };
+            let told = self.shown(&message);
             if rejected == 0 {
                 return Ok(Some(trouble("receiver-warned", format!("took {events} events with a warning: {told}"))));
             }
@@ -217,6 +227,19 @@ fn answer_text(preset: Preset, answer: &[u8]) -> String {
         #[cfg(feature = "otlp")]
         Preset::Otlp(encoding) => otlp::refusal_text(encoding, answer),
     }
+}
+
+/// Reads the whole answer of a receiver that accepted a batch; `None` if the answer is longer than any that it needs.
+#[cfg(feature = "otlp")]
+async fn whole_answer(mut response: reqwest::Response) -> Result<Option<Vec<u8>>, reqwest::Error> {
+    let mut said = Vec::new();
+    while let Some(bytes) = response.chunk().await? {
+        said.extend_from_slice(&bytes);
+        if said.len() > limits::ACCEPTANCE_BYTES {
+            return Ok(None);
+        }
+    }
+    Ok(Some(said))
 }
 
 /// Reads a receiver's answer, as far as it arrives.

@@ -41,16 +41,15 @@ pub(super) fn body(encoding: Encoding, batch: &[Queued], now: u64) -> Vec<u8> {
     }
 }
 
-/// Puts events of one tenant, feed and account of a cloud below one resource. The events of one resource keep their
-/// order, and with them those of a scope.
+/// Puts events that follow each other and have one tenant, feed and account of a cloud below one resource. All events
+/// keep their order.
 fn request(batch: &[Queued], now: u64) -> ExportLogsServiceRequest {
     let mut resources: Vec<ResourceLogs> = Vec::new();
     for event in batch {
         let body = structured(&event.body);
         let resource = resource(event, body.as_ref());
         let record = record(event, body, now);
-        // The events of a poll follow each other.
-        match resources.iter_mut().rev().find(|logs| logs.resource.as_ref() == Some(&resource)) {
+        match resources.last_mut().filter(|logs| logs.resource.as_ref() == Some(&resource)) {
             Some(logs) => {
                 // Each resource has one list of records.
                 if let Some(logs) = logs.scope_logs.first_mut() {
@@ -213,7 +212,8 @@ fn decimal(text: &str) -> (bool, String, i64) {
     let significant = digits.trim_end_matches('0');
     // An exponent with more digits belongs to no double.
     let exponent = exponent.parse::<i64>().unwrap_or(i64::MAX / 2);
-    let exponent = exponent - fraction.len() as i64 + (digits.len() - significant.len()) as i64;
+    let exponent = exponent.saturating_sub(fraction.len() as i64);
+    let exponent = exponent.saturating_add((digits.len() - significant.len()) as i64);
     let digits = significant.trim_start_matches('0').to_owned();
     let exponent = if digits.is_empty() { 0 } else { exponent };
     (is_negative, digits, exponent)
@@ -236,7 +236,7 @@ pub(super) fn partial_success(encoding: Encoding, answer: &[u8]) -> Option<Parti
             PartialSuccess { rejected, message: partial.error_message }
         }
         Encoding::Json => {
-            let partial = serde_json::from_slice::<serde_json::Value>(answer).ok()?["partialSuccess"].take();
+            let partial = serde_json::from_slice::<serde_json::Value>(answer).ok()?.get_mut("partialSuccess")?.take();
             let rejected = &partial["rejectedLogRecords"];
             // JSON of protobuf writes an int64 as a string, and readers accept both.
             let rejected = rejected.as_u64().or_else(|| rejected.as_str()?.parse().ok()).unwrap_or_default();
@@ -303,6 +303,8 @@ mod tests {
             ("0.0", DoubleValue(0.0)),
             ("-0", DoubleValue(-0.0)),
             ("0e99", DoubleValue(0.0)),
+            ("0e9223372036854775807", DoubleValue(0.0)),
+            ("1.5e-9223372036854775808", text("1.5e-9223372036854775808")),
             ("5e-324", DoubleValue(5e-324)),
             ("0.1000000000000000055", text("0.1000000000000000055")),
             ("3.00000000000000000001", text("3.00000000000000000001")),
@@ -349,15 +351,16 @@ mod tests {
     }
 
     #[test]
-    fn events_of_one_account_share_a_resource_and_keep_their_order() {
+    fn events_that_follow_each_other_share_a_resource_and_all_keep_their_order() {
         let body = |number: u32, account: &str| {
             format!(r#"{{"number":{number},"cloud":{{"provider":"Azure","account":{{"uid":"{account}"}}}}}}"#)
         };
         let batch = [
             event("contoso", &body(1, "a")),
             event("contoso", &body(2, "b")),
-            event("contoso", &body(3, "a")),
-            event("fabrikam", r#"{"number":4}"#),
+            event("contoso", &body(3, "b")),
+            event("contoso", &body(4, "a")),
+            event("fabrikam", r#"{"number":5}"#),
         ];
         let request = request(&batch, 2_000);
         let names: Vec<Vec<(String, String)>> = (request.resource_logs.iter())
@@ -377,7 +380,7 @@ mod tests {
         let of_account = |account| {
             [own("contoso"), vec![pair("cloud.provider", "azure"), pair("cloud.account.id", account)]].concat()
         };
-        assert_eq!(names, [of_account("a"), of_account("b"), own("fabrikam")]);
+        assert_eq!(names, [of_account("a"), of_account("b"), of_account("a"), own("fabrikam")]);
         let numbers = |logs: &ResourceLogs| {
             let records = logs.scope_logs.iter().flat_map(|logs| &logs.log_records);
             let number = |record: &LogRecord| match at(record.body.as_ref()?.value.as_ref()?, &["number"])? {
@@ -386,7 +389,10 @@ mod tests {
             };
             records.filter_map(number).collect::<Vec<_>>()
         };
-        assert_eq!(request.resource_logs.iter().map(numbers).collect::<Vec<_>>(), [vec![1, 3], vec![2], vec![4]]);
+        assert_eq!(
+            request.resource_logs.iter().map(numbers).collect::<Vec<_>>(),
+            [vec![1], vec![2, 3], vec![4], vec![5]]
+        );
     }
 
     #[test]
@@ -418,6 +424,11 @@ mod tests {
         for (answer, expected) in [
             ("{}", None),
             ("", None),
+            ("[]", None),
+            ("true", None),
+            (r#""ok""#, None),
+            ("200", None),
+            (r#"{"partialSuccess":[]}"#, None),
             (r#"{"partialSuccess":{}}"#, None),
             (r#"{"partialSuccess":{"rejectedLogRecords":"3","errorMessage":"odd"}}"#, found(3, "odd")),
             (r#"{"partialSuccess":{"rejectedLogRecords":3}}"#, found(3, "")),

@@ -42,8 +42,8 @@ struct WorkerState {
     size: Size,
     /// Events that the sink has but that are not yet removed from the store.
     taken: Vec<Queued>,
-    /// Events of a batch that the sink took only in part, which must not be sent again: they go to the dead letters.
-    refused: Option<(Vec<Queued>, SinkTrouble)>,
+    /// Events of batches that the sink took only in part, which must not be sent again: they go to the dead letters.
+    refused: Vec<(Queued, SinkTrouble)>,
     held: HeldTenants,
 }
 
@@ -94,7 +94,7 @@ impl SharedDeliveries {
     pub(super) async fn work(&self, sink: &Arc<OpenSink>, partition: &Partition, tenant: &str) -> bool {
         let size = Size { most: limits::BATCH_EVENTS, probe: limits::BATCH_EVENTS };
         let (taken, held) = (Vec::new(), HeldTenants::new());
-        let mut state = WorkerState { writer: None, size, taken, refused: None, held };
+        let mut state = WorkerState { writer: None, size, taken, refused: Vec::new(), held };
         let mut failures = 0;
         while self.inner.lock().leads(sink) {
             let wait = match self.deliver(sink, partition, tenant, &mut state).await {
@@ -245,18 +245,14 @@ impl SharedDeliveries {
         if !held.is_empty() && !self.inner.lock().waits_beside(partition, held) {
             return Ok(DeliveryStep::Held);
         }
-        if let Some((events, trouble)) = refused {
-            // Those of tenants without room wait, and their later events are not read meanwhile.
-            if let Some(next) = events.iter().position(|event| !held.contains_key(&event.tenant)) {
-                if self.write_dead_letters(sink, partition, &events[next..=next], trouble, held).await? {
-                    taken.push(events.remove(next));
-                    self.acknowledge(partition, taken).await?;
-                }
-                return Ok(DeliveryStep::Again);
+        // Those of tenants without room wait, and their later events are not read meanwhile.
+        if let Some(next) = refused.iter().position(|(event, _)| !held.contains_key(&event.tenant)) {
+            let (event, trouble) = &refused[next];
+            if self.write_dead_letters(sink, partition, std::slice::from_ref(event), trouble, held).await? {
+                taken.push(refused.remove(next).0);
+                self.acknowledge(partition, taken).await?;
             }
-            if events.is_empty() {
-                *refused = None;
-            }
+            return Ok(DeliveryStep::Again);
         }
         let (asked, events) = (partition.clone(), size.most.min(size.probe));
         let without: Vec<String> = held.keys().cloned().collect();
@@ -287,7 +283,7 @@ impl SharedDeliveries {
                 warning.into_iter().for_each(|warning| self.tell_warning(&sink.config.id, warning));
             }
             Err(DeliveryError::Partly(trouble)) => {
-                *refused = Some((batch, trouble));
+                refused.extend(batch.into_iter().map(|event| (event, trouble.clone())));
                 return Ok(DeliveryStep::Delivered);
             }
             Err(DeliveryError::TooLarge(_)) if batch.len() > 1 => {

@@ -60,11 +60,11 @@ async fn the_state_is_shown_while_a_collector_runs() {
     let after = scene.command(&["status", "-c", "collector.toml"]).output().unwrap();
     assert_eq!(after.status.code(), Some(3), "{after:?}");
     // A broken configuration is told, and the state is shown nevertheless.
-    let text = scene.text(FILE_SINK) + "\n[colector]\n";
+    let text = scene.text(FILE_SINK) + "\n[collectorx]\n";
     std::fs::write(scene.folder.path().join("collector.toml"), text).unwrap();
     let broken = scene.command(&["status", "-c", "collector.toml"]).output().unwrap();
     assert_eq!(broken.status.code(), Some(2));
-    assert!(said(&broken).1.contains("colector"), "{broken:?}");
+    assert!(said(&broken).1.contains("collectorx"), "{broken:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -139,9 +139,9 @@ mod tests {
             Ok(vec![vec!["native-first"], vec!["mapping-vrl"], vec!["start-cached", "start-empty"]])
         );
         assert_eq!(names(&[]).map(|groups| groups.len()), Ok(GROUPS.len()));
-        let Err::<_, String>(error) = names(&["native", "nativ-x"]) else { panic!("a row that does not exist") };
+        let Err::<_, String>(error) = names(&["native", "native-x"]) else { panic!("a row that does not exist") };
         assert!(
-            error.starts_with("found no row nativ-x, expected the beginning of one of: native-unchanged"),
+            error.starts_with("found no row native-x, expected the beginning of one of: native-unchanged"),
             "{error}"
         );
     }

@@ -44,7 +44,7 @@ fn a_row_that_needs_something_absent_is_left_out_with_the_reason() {
 
 #[test]
 fn a_row_that_does_not_exist_is_an_error_that_names_all_rows() {
-    let output = benchmark(&["--only", "nativ", "--only", "vrl"]);
+    let output = benchmark(&["--only", "native", "--only", "vrl"]);
     assert_eq!(output.status.code(), Some(2));
     let error = text(&output.stderr);
     assert!(

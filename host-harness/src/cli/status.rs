@@ -320,19 +320,27 @@ fn write_attention(
     .context(STDOUT)
 }
 
+/// The name of a scope without its id, which the table would leave of a long name.
+fn short_name(row: &SnapshotRow) -> &str {
+    let Some(name) = row.scope.as_deref() else { return "the whole feed" };
+    let id = row.id.as_ref().map(|id| format!(" ({id})"));
+    id.and_then(|id| name.strip_suffix(id.as_str())).unwrap_or(name)
+}
+
 fn cells(row: &SnapshotRow, history: &RowHistory, now: u64) -> [String; 9] {
     let none = || "-".to_owned();
     let [month, quarter] = trends(&history.course);
     let failing = history.failing.first();
     [
-        format!("  {}", row.scope.as_deref().unwrap_or("the whole feed")),
+        format!("  {}", short_name(row)),
         row.figure.and_then(percent).map_or_else(none, |percent| format!("{percent:.1} %")),
         row.figure.map_or_else(none, points),
         month,
         quarter,
         failing.map_or_else(none, |part| format!("{:.2} {}", part.at_stake(), part.title)),
         row.last_good.map_or_else(|| "never".to_owned(), |time| ago(time, now)),
-        next(row, now),
+        // The interval has no room in the table.
+        next(row, now).split(", then").next().unwrap_or_default().to_owned(),
         row.failure.as_ref().map_or_else(|| "collected".to_owned(), |failure| failure.code.clone()),
     ]
 }

@@ -14,14 +14,11 @@ use serde_json::json;
 use source_host::limits::{DAY, milliseconds};
 use source_host::text;
 
-use super::status::{StoredRows, trends};
+use super::status::{DAYS, StoredRows, trends};
 use super::{STDOUT, UsageError, problems_of};
 
 /// Width of a chart in a file or a pipe.
 const PLAIN_WIDTH: usize = 80;
-
-/// Number of days that the longest trend needs.
-const TREND_DAYS: usize = 90;
 
 /// Number of controls that are listed.
 const CONTROLS: usize = 10;
@@ -43,7 +40,7 @@ pub fn history(
     let row = find(&stored.rows, feed, scope)?;
     let (feed, id) = row.key().unwrap_or_default();
     // The changes in 30 and 90 days are told however few days are drawn.
-    let mut history = history::of_scope(&stored.reader, feed, id, days.max(TREND_DAYS), now)?;
+    let mut history = history::of_scope(&stored.reader, feed, id, days.max(DAYS[1]), now)?;
     let search = stored.search(feed);
     history.clean(|title| search.words(title));
     let trends = trends(&history.course);

@@ -10,8 +10,8 @@ use host_harness::config::{Config, FeedConfig};
 use host_harness::environment;
 use host_harness::overview::figures::{Average, percent, trend};
 use host_harness::overview::history::{self, Course, RowHistory};
-use host_harness::overview::{Choice, Condition, Extent, ListedScope, Query, choose, counted};
-use host_harness::run::page::words::{ago, difference, moment, next, number, points};
+use host_harness::overview::{Choice, Condition, Extent, Query, choose, counted};
+use host_harness::run::page::words::{ago, difference, moment, next, next_time, number, points};
 use host_harness::store::sqlite::reading::StoreReader;
 use host_harness::store::{Polling, ScopeRow, Waiting};
 use host_harness::{limits, terminal};
@@ -22,7 +22,7 @@ use source_host::text;
 use super::{STDOUT, UsageError, problems_of};
 
 /// Number of days of the trends.
-const DAYS: [usize; 2] = [30, 90];
+pub const DAYS: [usize; 2] = [30, 90];
 
 /// Width of the table in a file or a pipe.
 const PLAIN_WIDTH: usize = 160;
@@ -182,17 +182,7 @@ fn write_text(
     now: u64,
 ) -> anyhow::Result<()> {
     let StoredRows { reader, rows, unseen, .. } = stored;
-    let listed: Vec<_> = rows
-        .iter()
-        .map(|row| ListedScope {
-            tenant: &row.tenant,
-            feed: &row.feed,
-            scope: row.id.as_deref(),
-            name: row.scope.as_deref(),
-            state: Condition::of(row.failure.as_ref()),
-            figure: counted(row.figure, row.failure.as_ref()),
-        })
-        .collect();
+    let listed: Vec<_> = rows.iter().map(SnapshotRow::listed).collect();
     let choice = choose(&listed, query);
     let row = |number: &usize| &rows[*number];
     let width = terminal::width(environment::variable("COLUMNS")).unwrap_or(PLAIN_WIDTH);
@@ -340,7 +330,7 @@ fn cells(row: &SnapshotRow, history: &RowHistory, now: u64) -> [String; 9] {
         failing.map_or_else(none, |part| format!("{:.2} {}", part.at_stake(), part.title)),
         row.last_good.map_or_else(|| "never".to_owned(), |time| ago(time, now)),
         // The interval has no room in the table.
-        next(row, now).split(", then").next().unwrap_or_default().to_owned(),
+        next_time(row, now),
         row.failure.as_ref().map_or_else(|| "collected".to_owned(), |failure| failure.code.clone()),
     ]
 }

@@ -233,6 +233,18 @@ impl SnapshotRow {
 
 /// Rows of a draft: their failures may contain secrets.
 impl SnapshotRow {
+    /// The row among those of which a question chooses.
+    pub fn listed(&self) -> ListedScope<'_> {
+        ListedScope {
+            tenant: &self.tenant,
+            feed: &self.feed,
+            scope: self.id.as_deref(),
+            name: self.scope.as_deref(),
+            state: Condition::of(self.failure.as_ref()),
+            figure: counted(self.figure, self.failure.as_ref()),
+        }
+    }
+
     pub(super) fn of_feed(admitted: &AdmittedFeed, failure: Option<&Failure>) -> SnapshotRow {
         SnapshotRow {
             tenant: admitted.tenant.to_string(),

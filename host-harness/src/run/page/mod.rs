@@ -14,7 +14,7 @@ use std::fmt;
 use std::path::Path;
 
 use form_urlencoded::Serializer;
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{DOCTYPE, Markup, PreEscaped, Render, html};
 
 use crate::collector::StatusSnapshot;
 use crate::limits;
@@ -165,6 +165,23 @@ impl Page {
             number(*scopes, "scope"),
             moment(self.now)
         )
+    }
+}
+
+/// Writes a table whose cells stand below each other on a narrow screen.
+fn stack(caption: impl Render, heads: &[&str], rows: Markup) -> Markup {
+    html! {
+        table.stack role="table" {
+            caption { (caption) }
+            thead role="rowgroup" {
+                tr role="row" {
+                    @for head in heads {
+                        th role="columnheader" scope="col" { (head) }
+                    }
+                }
+            }
+            tbody role="rowgroup" { (rows) }
+        }
     }
 }
 

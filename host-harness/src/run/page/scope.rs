@@ -7,7 +7,7 @@ use super::attention::outcome;
 use super::plot::plot;
 use super::tenants::trends;
 use super::words::{ago, day, moment, name, next, percent, points};
-use super::{Page, part};
+use super::{Page, part, stack};
 use crate::overview::figures::{self, FigureChange};
 use crate::overview::history::{Part, ScopeHistory};
 use crate::overview::{Extent, Query};
@@ -54,31 +54,23 @@ fn table(parts: &[Part], figure: Option<Points>) -> Markup {
         return html! { p.faint { "No poll gave a figure of a control yet." } };
     }
     let maximum = figure.map_or(0.0, |figure| figure.maximum);
-    html! {
-        table.stack role="table" {
-            caption { "Controls by the points at stake" }
-            thead role="rowgroup" {
+    stack(
+        "Controls by the points at stake",
+        &["control", "at stake", "points", "would add", "since"],
+        html! {
+            @for part in parts {
                 tr role="row" {
-                    @for head in ["control", "at stake", "points", "would add", "since"] {
-                        th role="columnheader" scope="col" { (head) }
+                    th role="rowheader" scope="row" { (name(&part.title)) }
+                    td.number role="cell" data-of="at stake" { (format!("{:.2}", part.at_stake())) }
+                    td.number role="cell" data-of="points" { (points(part.points)) }
+                    td.number role="cell" data-of="would add" {
+                        @if maximum > 0.0 { (format!("{:.1} %", part.at_stake() / maximum * 100.0)) } @else { "–" }
                     }
+                    td role="cell" data-of="since" { (day(part.since)) }
                 }
             }
-            tbody role="rowgroup" {
-                @for part in parts {
-                    tr role="row" {
-                        th role="rowheader" scope="row" { (name(&part.title)) }
-                        td.number role="cell" data-of="at stake" { (format!("{:.2}", part.at_stake())) }
-                        td.number role="cell" data-of="points" { (points(part.points)) }
-                        td.number role="cell" data-of="would add" {
-                            @if maximum > 0.0 { (format!("{:.1} %", part.at_stake() / maximum * 100.0)) } @else { "–" }
-                        }
-                        td role="cell" data-of="since" { (day(part.since)) }
-                    }
-                }
-            }
-        }
-    }
+        },
+    )
 }
 
 /// The last changes of a figure, each with the parts that moved it.

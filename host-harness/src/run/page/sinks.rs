@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::words::{ago, moment, name, number, waiting};
-use super::{MOST, part};
+use super::{MOST, part, stack};
 use crate::collector::{StatusSnapshot, WaitingRow};
 use crate::store::Waiting;
 
@@ -29,33 +29,23 @@ pub(super) fn summary(rows: &[SinkSummary], now: u64) -> Markup {
         @if !rows.is_empty() {
             section aria-labelledby="sinks" {
                 h2 #sinks { "Sinks" }
-                table.stack role="table" {
-                    caption { "Events since the start of the collector" }
-                    thead role="rowgroup" {
+                (stack("Events since the start of the collector", &["sink", "waiting", "delivered", "refused", "last answer"], html! {
+                    @for row in rows.iter().take(MOST) {
                         tr role="row" {
-                            @for head in ["sink", "waiting", "delivered", "refused", "last answer"] {
-                                th role="columnheader" scope="col" { (head) }
-                            }
-                        }
-                    }
-                    tbody role="rowgroup" {
-                        @for row in rows.iter().take(MOST) {
-                            tr role="row" {
-                                th role="rowheader" scope="row" { (name(&row.sink)) }
-                                td role="cell" data-of="waiting" { (waiting(row.waiting)) }
-                                td role="cell" data-of="delivered" { (number(row.delivered, "event")) }
-                                td role="cell" data-of="refused" { (row.refused) }
-                                td role="cell" data-of="last answer" {
-                                    @match (&row.trouble, row.last_delivered) {
-                                        (Some(trouble), _) => span.bad { (trouble) },
-                                        (None, Some(time)) => { "took events " (ago(time, now)) },
-                                        (None, None) => "none yet",
-                                    }
+                            th role="rowheader" scope="row" { (name(&row.sink)) }
+                            td role="cell" data-of="waiting" { (waiting(row.waiting)) }
+                            td role="cell" data-of="delivered" { (number(row.delivered, "event")) }
+                            td role="cell" data-of="refused" { (row.refused) }
+                            td role="cell" data-of="last answer" {
+                                @match (&row.trouble, row.last_delivered) {
+                                    (Some(trouble), _) => span.bad { (trouble) },
+                                    (None, Some(time)) => { "took events " (ago(time, now)) },
+                                    (None, None) => "none yet",
                                 }
                             }
                         }
                     }
-                }
+                }))
                 (part(rows.len().min(MOST), rows.len(), "sinks"))
             }
         }
@@ -68,28 +58,18 @@ pub(super) fn waiting_feeds(snapshot: &StatusSnapshot) -> Markup {
         @if !rows.is_empty() {
             section aria-labelledby="checked" {
                 h2 #checked { "Feeds that are being checked" }
-                table.stack role="table" {
-                    caption { "Their plugin is being compiled, or asked about their settings" }
-                    thead role="rowgroup" {
+                (stack("Their plugin is being compiled, or asked about their settings", &["feed", "tenant", "since", "meanwhile"], html! {
+                    @for WaitingRow { tenant, feed, since, goes_on } in rows {
                         tr role="row" {
-                            @for head in ["feed", "tenant", "since", "meanwhile"] {
-                                th role="columnheader" scope="col" { (head) }
+                            th role="rowheader" scope="row" { (name(feed)) }
+                            td role="cell" data-of="tenant" { (name(tenant)) }
+                            td role="cell" data-of="since" { (moment(*since)) }
+                            td role="cell" data-of="meanwhile" {
+                                @if *goes_on { "it keeps its previous configuration" } @else { "it is not collected yet" }
                             }
                         }
                     }
-                    tbody role="rowgroup" {
-                        @for WaitingRow { tenant, feed, since, goes_on } in rows {
-                            tr role="row" {
-                                th role="rowheader" scope="row" { (name(feed)) }
-                                td role="cell" data-of="tenant" { (name(tenant)) }
-                                td role="cell" data-of="since" { (moment(*since)) }
-                                td role="cell" data-of="meanwhile" {
-                                    @if *goes_on { "it keeps its previous configuration" } @else { "it is not collected yet" }
-                                }
-                            }
-                        }
-                    }
-                }
+                }))
                 (part(rows.len(), snapshot.waiting_total, "feeds"))
             }
         }

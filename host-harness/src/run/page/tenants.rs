@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::attention::outcome;
 use super::plot::{DAYS, RECENT_DAYS, plot, sparkline};
 use super::words::{ago, name, next, number, percent, points};
-use super::{Page, choices};
+use super::{Page, choices, stack};
 use crate::collector::SnapshotRow;
 use crate::limits;
 use crate::overview::figures::trend;
@@ -102,23 +102,15 @@ impl Page {
         if tenant.shown.is_empty() {
             return html! { p.faint { "No scope fits." } };
         }
-        html! {
-            table.stack role="table" {
-                caption { "Scopes of " (name(&tenant.tenant)) }
-                thead role="rowgroup" {
-                    tr role="row" {
-                        @for head in ["scope", "score", "90 days", "failing", "last good poll", "next poll", "outcome"] {
-                            th role="columnheader" scope="col" { (head) }
-                        }
-                    }
+        stack(
+            html! { "Scopes of " (name(&tenant.tenant)) },
+            &["scope", "score", "90 days", "failing", "last good poll", "next poll", "outcome"],
+            html! {
+                @for number in tenant.shown.clone() {
+                    @if let Some(row) = self.snapshot.rows.get(number) { (self.row(row, self.history.rows.get(number))) }
                 }
-                tbody role="rowgroup" {
-                    @for number in tenant.shown.clone() {
-                        @if let Some(row) = self.snapshot.rows.get(number) { (self.row(row, self.history.rows.get(number))) }
-                    }
-                }
-            }
-        }
+            },
+        )
     }
 
     fn row(&self, row: &SnapshotRow, history: Option<&RowHistory>) -> Markup {

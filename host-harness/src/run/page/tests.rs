@@ -43,18 +43,7 @@ fn forbidden() -> Failure {
 
 /// Answers a question about these rows, with whatever else the snapshot has.
 fn answered(rows: &[SnapshotRow], query: Query, snapshot: StatusSnapshot) -> Page {
-    let candidate = |row: &'_ SnapshotRow| Condition::of(row.failure.as_ref());
-    let candidates: Vec<_> = rows
-        .iter()
-        .map(|row| ListedScope {
-            tenant: &row.tenant,
-            feed: &row.feed,
-            scope: row.id.as_deref(),
-            name: row.scope.as_deref(),
-            state: candidate(row),
-            figure: row.figure,
-        })
-        .collect();
+    let candidates: Vec<_> = rows.iter().map(|row| ListedScope { figure: row.figure, ..row.listed() }).collect();
     let choice = choose(&candidates, &query);
     let rows = choice.rows.iter().map(|number| rows[*number].clone()).collect();
     Page { query, snapshot: StatusSnapshot { rows, choice, ..snapshot }, now: NOW, ..Page::default() }

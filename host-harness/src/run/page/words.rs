@@ -66,19 +66,24 @@ pub fn waiting(Waiting { events, bytes }: Waiting) -> String {
 
 /// Says when a row is tried next. If that is more than an interval away although nothing failed, the interval is added.
 pub fn next(row: &SnapshotRow, now: u64) -> String {
+    let (time, interval) = (next_time(row, now), milliseconds(row.interval));
+    let failed = row.failure.as_ref().is_some_and(|failure| failure.reaction != Reaction::NoData);
+    match row.next {
+        Some(NextAttempt::At(due)) if !failed && due.saturating_sub(now) > interval => {
+            format!("{time}, then every {}", span(interval))
+        }
+        _ => time,
+    }
+}
+
+/// The same without the interval.
+pub fn next_time(row: &SnapshotRow, now: u64) -> String {
     match &row.next {
         None => String::new(),
         Some(NextAttempt::InFlight) => "now".to_owned(),
         Some(NextAttempt::AfterSearch) => "once the feed's scopes are found".to_owned(),
         Some(NextAttempt::WhenThereIsRoom(sink)) => format!("when {sink} takes events"),
-        Some(NextAttempt::At(due)) => {
-            let failed = row.failure.as_ref().is_some_and(|failure| failure.reaction != Reaction::NoData);
-            let interval = milliseconds(row.interval);
-            match !failed && due.saturating_sub(now) > interval {
-                true => format!("{}, then every {}", until(*due, now), span(interval)),
-                false => until(*due, now),
-            }
-        }
+        Some(NextAttempt::At(due)) => until(*due, now),
     }
 }
 

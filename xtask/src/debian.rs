@@ -6,8 +6,17 @@ use std::process::{Command, Stdio};
 use std::{env, fs};
 
 /// The programs, each with the Debian packages that contain it.
-const PROGRAMS: &[(&str, &[&str])] =
-    &[("tinyproxy", &["tinyproxy-bin"]), ("promtool", &["prometheus"]), ("jq", &["jq", "libjq1", "libonig5"])];
+const PROGRAMS: &[(&str, &[&str])] = &[
+    ("tinyproxy", &["tinyproxy-bin"]),
+    ("promtool", &["prometheus"]),
+    ("jq", &["jq", "libjq1", "libonig5"]),
+    (
+        "syslog-ng",
+        &["syslog-ng-core", "libivykis0", "libnet1", "libwrap0", "libpcre3", "libjson-c5", "libglib2.0-0", "libcap2"],
+    ),
+    ("rsyslogd", &["rsyslog", "libestr0", "libfastjson4"]),
+    ("logrotate", &["logrotate", "libpopt0", "libacl1", "libselinux1"]),
+];
 
 /// Unpacks every program that is neither installed nor unpacked. If that fails, the test says what to do.
 pub fn ensure(workspace: &Path) {
@@ -27,7 +36,8 @@ pub fn program(workspace: &Path, name: &str) -> Option<PathBuf> {
 /// Returns the file of a program that is installed or unpacked.
 fn file(folder: &Path, program: &str) -> Option<PathBuf> {
     let installed = env::var_os("PATH").unwrap_or_default();
-    let folders = env::split_paths(&installed).chain([folder.join("usr/bin")]);
+    let unpacked = ["usr/bin", "usr/sbin"].map(|part| folder.join(part));
+    let folders = env::split_paths(&installed).chain(unpacked);
     folders.map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 

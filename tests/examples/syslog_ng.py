@@ -1,0 +1,104 @@
+"""syslog-ng of Debian reads the collector's files, and runs the collector itself."""
+
+import os
+import signal
+from pathlib import Path
+
+from stage import Collector, Fault, Pipeline, compare, installed, libraries, lines, over_restarts, settled, until, written
+
+PROGRAM = installed("syslog-ng")
+
+
+class SyslogNg(Pipeline):
+    name = "syslog-ng"
+
+    def __init__(self, folder, configuration, variables=None):
+        self.folder, self.configuration = folder, configuration
+        self.variables = libraries(PROGRAM) | (variables or {})
+
+    def command(self):
+        command = [PROGRAM, "--foreground", "--no-caps", "--cfgfile", self.configuration]
+        for option in ("persist-file", "pidfile", "control"):
+            command += [f"--{option}", self.folder / f"syslog-ng.{option}"]
+        for folder in self.variables.get("LD_LIBRARY_PATH", "").split(os.pathsep):
+            if Path(folder, "libaffile.so").exists():
+                command += ["--module-path", folder]
+        return command
+
+    def program(self):
+        """The process of the collector that syslog-ng started."""
+        children = Path(f"/proc/{self.process.child.pid}/task/{self.process.child.pid}/children")
+
+        def child():
+            found = children.read_text().split()
+            return int(found[0]) if found else None
+
+        return until(child, "syslog-ng starts the collector")
+
+
+def files(harness, service, folder, pattern=None, rotate=False):
+    """The collector and syslog-ng with its files between them, and a function that reads what came."""
+    collector, events, out = Collector(harness, service, folder / "collector"), folder / "events", folder / "out.ndjson"
+    rotation = {"keep_files = 8": "rotate_bytes = 200_000"} if rotate else {}
+    written("syslog-ng/sink.toml", collector.configuration, {"/var/lib/host-harness/events": events} | rotation)
+    changes = {"/var/lib/host-harness/events": events, "/var/log/azure-secure-score.ndjson": out}
+    changes |= {'"*.ndjson"': pattern} if pattern else {}
+    configuration = written("syslog-ng/file.conf", folder, changes)
+    return collector, SyslogNg(folder, configuration), events, lambda: lines(out)
+
+
+def file(harness, service, folder):
+    collector, pipeline, _, came = files(harness, service, folder)
+    return over_restarts(collector, pipeline, came, repeated=0)
+
+
+def rotated(harness, service, folder):
+    """Files are put aside while syslog-ng reads them."""
+    collector, pipeline, events, came = files(harness, service, folder, rotate=True)
+    pipeline.start()
+    collector.start()
+    collector.sends(500)
+    words = settled(collector, pipeline, came, repeated=0)
+    count = len(list(events.glob("*.ndjson.*")))
+    if count < 4:
+        raise Fault(f"{count} files were put aside")
+    return f"{words}, {count} files put aside"
+
+
+def rotated_while_stopped(harness, service, folder):
+    """The pattern of the page, which reads the files that were put aside while syslog-ng was stopped, too."""
+    collector, pipeline, events, came = files(harness, service, folder, '"*.ndjson*"', rotate=True)
+    pipeline.start()
+    collector.start()
+    collector.sends(200)
+    pipeline.stop()
+    before = len(list(events.glob("*.ndjson.*")))
+    until(lambda: len(list(events.glob("*.ndjson.*"))) > before + 2, "files that are put aside")
+    pipeline.start()
+    return settled(collector, pipeline, came)
+
+
+def program(harness, service, folder):
+    """syslog-ng starts the collector, both are ended and come back, and the collector is killed."""
+    collector, out = Collector(harness, service, folder / "collector"), folder / "out.ndjson"
+    (collector.configuration / "sink.toml").write_text('[[sink]]\nid = "syslog-ng"\ntype = "stdout"\n')
+    changes = {
+        "/usr/local/bin/host-harness": harness,
+        "/etc/host-harness": collector.configuration,
+        "/var/log/host-harness.log": folder / "host-harness.log",
+        "/var/log/azure-secure-score.ndjson": out,
+    }
+    pipeline = SyslogNg(folder, written("syslog-ng/program.conf", folder, changes), service.variables)
+    pipeline.start()
+    collector.sends(200)
+    os.kill(pipeline.program(), signal.SIGKILL)
+    collector.sends(100)
+    pipeline.stop()
+    pipeline.start()
+    collector.sends(100)
+    collector.drain(pipeline.program())
+    pipeline.stop()
+    return compare(collector.events(), lines(out), repeated=0)
+
+
+TRIALS = [file, rotated, rotated_while_stopped, program]

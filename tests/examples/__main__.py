@@ -11,10 +11,11 @@ import time
 import traceback
 from pathlib import Path
 
+import rsyslog
 import stage
 import syslog_ng
 
-MODULES = [syslog_ng]
+MODULES = [syslog_ng, rsyslog]
 
 
 def tried(name, trial, harness):

@@ -47,13 +47,23 @@ def installed(name):
     return shutil.which(name, path=os.pathsep.join(folders))
 
 
+def unpacked(program):
+    """The folder into which `cargo xtask test` unpacked a program, or nothing if the program is installed."""
+    folder = Path(program).parent.parent.parent
+    return folder if folder.is_relative_to(ROOT / "target") else None
+
+
 def libraries(program):
     """The variables with which a program finds the libraries that were unpacked beside it."""
-    unpacked = Path(program).parent.parent.parent
-    if not unpacked.is_relative_to(ROOT / "target"):
-        return {}
-    found = {str(file.parent) for file in unpacked.rglob("lib*.so*") if file.parent.name != "loggen"}
-    return {"LD_LIBRARY_PATH": os.pathsep.join(sorted(found))}
+    folder = unpacked(program)
+    found = {str(file.parent) for file in folder.rglob("lib*.so*")} if folder else ()
+    return {"LD_LIBRARY_PATH": os.pathsep.join(sorted(found))} if found else {}
+
+
+def modules(program, option, name):
+    """The option that names the folder of the modules that were unpacked beside a program; `name` is one of them."""
+    folder = unpacked(program)
+    return [option, next(folder.rglob(name)).parent] if folder else []
 
 
 def written(example, folder, changes):
@@ -100,17 +110,21 @@ class Process:
             self.child = subprocess.Popen(list(map(str, command)), stderr=words, env=environment, **options)
         OWN.processes.append(self)
 
+    def running(self):
+        if (status := self.child.poll()) is not None:
+            raise Fault(f"{self.name} ended with {status}")
+        return self.child
+
     def kill(self):
-        self.child.kill()
+        self.running().kill()
         self.child.wait()
 
     def stop(self, patience=PATIENCE):
         """Asks the program to end, as a service manager does."""
-        self.child.send_signal(signal.SIGTERM)
+        self.running().send_signal(signal.SIGTERM)
         try:
             return self.child.wait(patience)
         except subprocess.TimeoutExpired:
-            self.kill()
             raise Fault(f"{self.name} did not end within {patience:.0f} s of SIGTERM") from None
 
 

@@ -4,7 +4,9 @@ import os
 import signal
 from pathlib import Path
 
-from stage import Collector, Fault, Pipeline, compare, installed, libraries, lines, over_restarts, settled, until, written
+from stage import (
+    Collector, Fault, Pipeline, compare, installed, libraries, lines, modules, over_restarts, settled, until, written,
+)
 
 PROGRAM = installed("syslog-ng")
 
@@ -20,10 +22,7 @@ class SyslogNg(Pipeline):
         command = [PROGRAM, "--foreground", "--no-caps", "--cfgfile", self.configuration]
         for option in ("persist-file", "pidfile", "control"):
             command += [f"--{option}", self.folder / f"syslog-ng.{option}"]
-        for folder in self.variables.get("LD_LIBRARY_PATH", "").split(os.pathsep):
-            if Path(folder, "libaffile.so").exists():
-                command += ["--module-path", folder]
-        return command
+        return command + modules(PROGRAM, "--module-path", "libaffile.so")
 
     def program(self):
         """The process of the collector that syslog-ng started."""

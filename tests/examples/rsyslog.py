@@ -1,0 +1,71 @@
+"""rsyslog of Debian reads the collector's files."""
+
+from stage import Collector, Fault, Pipeline, installed, libraries, lines, modules, over_restarts, settled, until, written
+
+PROGRAM = installed("rsyslogd")
+
+# `persistStateInterval` of the example: so many lines of a file may come again.
+AGAIN = 10
+TENANTS = 4
+
+
+class Rsyslog(Pipeline):
+    name = "rsyslogd"
+
+    def __init__(self, folder, example):
+        self.folder, self.variables = folder, libraries(PROGRAM)
+        # Debian's /etc/rsyslog.conf has both lines.
+        self.configuration = folder / "rsyslog.conf"
+        work = folder / "work"
+        work.mkdir()
+        self.configuration.write_text(f'global(workDirectory="{work}")\ninclude(file="{example}")\n')
+
+    def command(self):
+        command = [PROGRAM, "-n", "-f", self.configuration, "-i", self.folder / "rsyslogd.pid"]
+        return command + modules(PROGRAM, "-M", "imfile.so")
+
+
+def files(harness, service, folder, rotate=False):
+    collector, events, out = Collector(harness, service, folder / "collector"), folder / "events", folder / "out.ndjson"
+    rotation = {"keep_files = 8": "rotate_bytes = 200_000"} if rotate else {}
+    written("rsyslog/sink.toml", collector.configuration, {"/var/lib/host-harness/events": events} | rotation)
+    changes = {"/var/lib/host-harness/events": events, "/var/log/azure-secure-score.ndjson": out}
+    return collector, Rsyslog(folder, written("rsyslog/scores.conf", folder, changes)), events, lambda: lines(out)
+
+
+def file(harness, service, folder):
+    collector, pipeline, _, came = files(harness, service, folder)
+    return over_restarts(collector, pipeline, came, repeated=TENANTS * AGAIN)
+
+
+def rotated(harness, service, folder):
+    """Files are put aside while rsyslog reads them."""
+    collector, pipeline, events, came = files(harness, service, folder, rotate=True)
+    pipeline.start()
+    collector.start()
+    collector.sends(500)
+    return settled_with(collector, pipeline, events, came)
+
+
+def rotated_while_stopped(harness, service, folder):
+    collector, pipeline, events, came = files(harness, service, folder, rotate=True)
+    pipeline.start()
+    collector.start()
+    collector.sends(200)
+    pipeline.stop()
+    before = len(list(events.glob("*.ndjson.*")))
+    until(lambda: len(list(events.glob("*.ndjson.*"))) > before + 2, "files that are put aside")
+    pipeline.start()
+    return settled_with(collector, pipeline, events, came)
+
+
+def settled_with(collector, pipeline, events, came):
+    again = AGAIN * (TENANTS + len(list(events.glob("*.ndjson.*"))))
+    words = settled(collector, pipeline, came, repeated=again)
+    count = len(list(events.glob("*.ndjson.*")))
+    if count < 4:
+        raise Fault(f"{count} files were put aside")
+    return f"{words}, {count} files put aside"
+
+
+TRIALS = [file, rotated, rotated_while_stopped]

@@ -16,6 +16,7 @@ const PROGRAMS: &[(&str, &[&str])] = &[
     ),
     ("rsyslogd", &["rsyslog", "libestr0", "libfastjson4"]),
     ("logrotate", &["logrotate", "libpopt0", "libacl1", "libselinux1"]),
+    ("faketime", &["faketime", "libfaketime"]),
 ];
 
 /// Unpacks every program that is neither installed nor unpacked. If that fails, the test says what to do.

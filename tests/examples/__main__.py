@@ -11,11 +11,13 @@ import time
 import traceback
 from pathlib import Path
 
+import logrotate
 import rsyslog
+import service_manager
 import stage
 import syslog_ng
 
-MODULES = [syslog_ng, rsyslog]
+MODULES = [syslog_ng, rsyslog, logrotate, service_manager]
 
 
 def tried(name, trial, harness):

@@ -211,7 +211,8 @@ def script(document, ports, folder):
             for line in map(ports.put, lines):
                 status = re.search(r" #.*\bends with status (\d+)", line)
                 if block.background:
-                    parts.append(f"{{ {line}\n}} &\n")
+                    # Without its comment, so that `$!` is the process of the program itself.
+                    parts.append(re.sub(r"\s+#\s.*", "", line) + " &\n")
                 elif status:
                     parts.append(f"code=0; {{ {line}\n}} || code=$?; ended $code {status[1]}\n")
                 else:

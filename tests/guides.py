@@ -251,6 +251,8 @@ def environment(program, folder):
     libraries = [str(one) for place in unpacked for one in place.glob("usr/lib/*-linux-gnu")]
     paths = [str(programs), kept["PATH"], *(str(place / "usr/bin") for place in unpacked)]
     kept |= {"PATH": ":".join(paths), "HOME": str(folder), "REPOSITORY": str(ROOT), "LC_ALL": "C.UTF-8", "TMPDIR": str(folder)}
+    # No document installs into the Python of the machine.
+    kept["PIP_REQUIRE_VIRTUALENV"] = "1"
     if libraries:
         kept["LD_LIBRARY_PATH"] = ":".join(libraries)
     return kept

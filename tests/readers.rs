@@ -145,10 +145,16 @@ fn every_link_leads_somewhere() {
 }
 
 #[test]
-fn the_readme_leads_to_every_document() {
-    let readme = Document::read("README.md");
-    let links: BTreeSet<PathBuf> =
-        readme.links().into_iter().map(|(_, target)| target.split('#').next().unwrap().into()).collect();
+fn the_readme_and_the_index_lead_to_every_document() {
+    let from = |index: &str, folder: &str| {
+        let targets = Document::read(index).links().into_iter().map(|(_, target)| target);
+        let folder = folder.to_owned();
+        targets.map(move |target| {
+            let path = target.split('#').next().unwrap();
+            PathBuf::from(path.strip_prefix("../").map_or_else(|| format!("{folder}{path}"), str::to_owned))
+        })
+    };
+    let links: BTreeSet<PathBuf> = from("README.md", "").chain(from("docs/README.md", "docs/")).collect();
     let documents = documents().into_iter().map(|document| document.path);
     let left_out: Vec<_> = documents.filter(|path| !path.ends_with("README.md") && !links.contains(path)).collect();
     assert_eq!(left_out, Vec::<PathBuf>::new());
@@ -285,9 +291,9 @@ fn every_command_in_a_document_exists() {
 }
 
 #[test]
-fn the_commands_of_the_readme_are_all_that_there_are_with_options_that_they_have() {
-    let readme = Document::read("README.md");
-    let rows = readme.text.split("\n## The commands\n\n").nth(1).unwrap().split("\n\n").next().unwrap();
+fn the_commands_of_their_page_are_all_that_there_are_with_options_that_they_have() {
+    let page = Document::read("docs/commands.md");
+    let rows = page.text.split("\n\n").nth(1).unwrap();
     let forms = rows.lines().skip(2).flat_map(|row| row.split(" | ").next().unwrap().split('`').skip(1).step_by(2));
     let forms: Vec<String> = forms.map(|form| form.replace(['[', ']'], " ").replace("\\|", " ")).collect();
     let mut known = Known::default();

@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
@@ -120,12 +120,24 @@ class Process:
         self.child.wait()
 
     def stop(self, patience=PATIENCE):
-        """Asks the program to end, as a service manager does."""
-        self.running().send_signal(signal.SIGTERM)
+        """Asks the program and all that it started to end, as systemd does."""
+        for process in [*started_by(self.running().pid), self.child.pid]:
+            os.kill(process, signal.SIGTERM)
         try:
             return self.child.wait(patience)
         except subprocess.TimeoutExpired:
             raise Fault(f"{self.name} did not end within {patience:.0f} s of SIGTERM") from None
+
+
+def started_by(parent):
+    """The processes that a process started, and those that they started."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        # The name, in parentheses, may have spaces.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if int(status.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(status.parent.name))
+    return [process for child in found for process in (*started_by(child), child)]
 
 
 class Service:
@@ -195,9 +207,11 @@ class Collector:
             return state.execute("SELECT count(*) FROM outbox").fetchone()[0]
 
     def drain(self, process=None):
-        """Ends the polls, and waits until each sink has all its events. Whoever started the collector names the process."""
+        """Ends the polls, and waits until each sink has all its events. A collector that a pipeline started, and that is
+        not named here, notices within some seconds that its configuration changed."""
         self.every("31d")
-        os.kill(process or self.process.child.pid, signal.SIGHUP)
+        if process or self.process:
+            os.kill(process or self.process.child.pid, signal.SIGHUP)
         quiet = [0, self.sent()]
 
         def is_quiet():
@@ -288,10 +302,12 @@ def begin():
 
 
 def end():
-    """Ends the programs that a trial left, as each does that fails."""
+    """Ends the programs that a trial left, and all that they started."""
     for process in OWN.processes:
-        if process.child.poll() is None:
-            process.kill()
+        for child in [*started_by(process.child.pid), process.child.pid]:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        process.child.wait()
 
 
 def last_words(folder):

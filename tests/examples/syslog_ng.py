@@ -2,10 +2,9 @@
 
 import os
 import signal
-from pathlib import Path
 
 from stage import (
-    Collector, Fault, Pipeline, compare, installed, libraries, lines, modules, over_restarts, settled, until, written,
+    Collector, Fault, Pipeline, compare, installed, libraries, lines, modules, over_restarts, settled, started_by, until, written,
 )
 
 PROGRAM = installed("syslog-ng")
@@ -26,13 +25,7 @@ class SyslogNg(Pipeline):
 
     def program(self):
         """The process of the collector that syslog-ng started."""
-        children = Path(f"/proc/{self.process.child.pid}/task/{self.process.child.pid}/children")
-
-        def child():
-            found = children.read_text().split()
-            return int(found[0]) if found else None
-
-        return until(child, "syslog-ng starts the collector")
+        return until(lambda: started_by(self.process.child.pid), "syslog-ng starts the collector")[0]
 
 
 def files(harness, service, folder, pattern=None, rotate=False):

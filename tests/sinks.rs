@@ -411,7 +411,11 @@ async fn what_a_sink_has_is_not_sent_again_because_the_store_is_full() {
     is_full.store(true, Ordering::SeqCst);
     collector.deliveries.queued(&record.sinks, "contoso", "prod", &record.events);
     let told = async {
-        while !collector.deliveries.troubles().iter().any(|why| why.contains("the disk is full")) {
+        let is_told = || {
+            let mut failing = collector.deliveries.rows().into_iter().filter_map(|row| row.failing);
+            failing.any(|failing| failing.trouble.why.contains("the disk is full"))
+        };
+        while !is_told() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

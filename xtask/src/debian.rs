@@ -19,6 +19,49 @@ const PROGRAMS: &[(&str, &[&str])] = &[
     ("faketime", &["faketime", "libfaketime"]),
 ];
 
+/// Lets a command find Chromium, installed or unpacked with everything that it needs and this machine lacks.
+pub fn with_chromium(workspace: &Path, command: &mut Command) -> Result<(), String> {
+    let installed = env::var_os("PATH").unwrap_or_default();
+    if let Some(file) = env::split_paths(&installed).map(|folder| folder.join("chromium")).find(|file| file.is_file()) {
+        command.env("CHROMIUM", file);
+        return Ok(());
+    }
+    let folder = workspace.join("target/chromium");
+    let program = folder.join("usr/lib/chromium/chromium");
+    if !program.is_file() {
+        eprintln!("cargo xtask unpacks Chromium of Debian into the target folder: 150 MB");
+        let _ = fs::create_dir_all(&folder);
+        // The machine's C library stays: a program finds it by an absolute path.
+        let script = "set -e
+            mkdir -p lists/partial cache/archives/partial
+            options='-qq -o APT::Sandbox::User= -o Debug::NoLocking=1'
+            apt=\"apt-get $options -o Dir::State::Lists=$PWD/lists -o Dir::Cache=$PWD/cache\"
+            $apt update
+            $apt install --download-only --no-install-recommends chromium fonts-dejavu-core
+            for package in cache/archives/*.deb; do
+                case $package in */libc6_*) ;; *) dpkg -x \"$package\" . ;; esac
+                rm \"$package\"
+            done
+            test -x usr/lib/chromium/chromium
+            printf '<fontconfig><dir>/usr/share/fonts</dir><dir>%s/usr/share/fonts</dir><cachedir>%s/fonts</cachedir></fontconfig>' \"$PWD\" \"$PWD\" >fonts.conf";
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).current_dir(&folder).stdout(Stdio::null());
+        if !shell.status().is_ok_and(|status| status.success()) {
+            return Err(
+                "Debian's chromium is neither installed nor can it be unpacked: `apt-get install chromium`".to_owned()
+            );
+        }
+    }
+    let libraries = ["usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu", "lib/x86_64-linux-gnu"];
+    let libraries = env::join_paths(libraries.iter().map(|libraries| folder.join(libraries)));
+    let libraries = libraries.map_err(|error| error.to_string())?;
+    command
+        .env("CHROMIUM", program)
+        .env("CHROMIUM_LIBRARIES", libraries)
+        .env("FONTCONFIG_FILE", folder.join("fonts.conf"));
+    Ok(())
+}
+
 /// Unpacks every program that is neither installed nor unpacked. If that fails, the test says what to do.
 pub fn ensure(workspace: &Path) {
     for (program, packages) in PROGRAMS {

@@ -12,6 +12,7 @@ use component_builder as component;
 mod bench;
 mod debian;
 mod fuzz;
+mod page;
 mod scale;
 
 const USAGE: &str = "\
@@ -20,6 +21,8 @@ cargo xtask test          runs all tests
 cargo xtask recordings [--check]
                           records tests/cassettes again from the simulated service and shows what differs; with --check
                           nothing is written, and a difference is an error
+cargo xtask page [NAME]   tests the status page in Chromium, or the tests with NAME in their name
+cargo xtask screenshots   makes the pictures of the status page in docs
 cargo xtask scale [FEEDS] measures the collector with so many feeds, 10000 by default: memory, CPU, lateness
 cargo xtask bench [--native] [--only ROW]... [--pairs N] [--subscriptions N] [--json]
                           measures plugin and collector beside native code, other languages, a bare client and
@@ -69,7 +72,11 @@ fn command(arguments: &[&str]) -> Result<(), Stop> {
             eprintln!("{USAGE}");
             return Ok(());
         }
-        ["demo" | "test" | "recordings" | "scale" | "bench" | "neighbours" | "fuzz" | "build", ..] => ensure_target()?,
+        [
+            "demo" | "test" | "recordings" | "scale" | "bench" | "neighbours" | "fuzz" | "build" | "page"
+            | "screenshots",
+            ..,
+        ] => ensure_target()?,
         _ => return Err(Stop::Usage),
     }
     match arguments {
@@ -77,6 +84,9 @@ fn command(arguments: &[&str]) -> Result<(), Stop> {
         ["test", rest @ ..] => test(rest),
         ["recordings"] => recordings(false),
         ["recordings", "--check"] => recordings(true),
+        ["page"] => page::test(None),
+        ["page", name] => page::test(Some(name)),
+        ["screenshots"] => page::screenshots(),
         ["scale"] => Ok(scale::measure(10_000)?),
         ["scale", feeds] => match feeds.parse() {
             Ok(feeds) => Ok(scale::measure(feeds)?),

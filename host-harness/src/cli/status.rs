@@ -310,19 +310,12 @@ fn write_attention(
     .context(STDOUT)
 }
 
-/// The name of a scope without its id, which the table would leave of a long name.
-fn short_name(row: &SnapshotRow) -> &str {
-    let Some(name) = row.scope.as_deref() else { return "the whole feed" };
-    let id = row.id.as_ref().map(|id| format!(" ({id})"));
-    id.and_then(|id| name.strip_suffix(id.as_str())).unwrap_or(name)
-}
-
 fn cells(row: &SnapshotRow, history: &RowHistory, now: u64) -> [String; 9] {
     let none = || "-".to_owned();
     let [month, quarter] = trends(&history.course);
     let failing = history.failing.first();
     [
-        format!("  {}", short_name(row)),
+        format!("  {}", row.own_name()),
         row.figure.and_then(percent).map_or_else(none, |percent| format!("{percent:.1} %")),
         row.figure.map_or_else(none, points),
         month,

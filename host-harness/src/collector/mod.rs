@@ -519,7 +519,7 @@ impl Collector {
         let of_feeds = shown().map(|(entry, _)| Arc::clone(&entry.admitted)).collect();
         let rows = shown().map(|(entry, source)| self.row(entry, source)).collect();
         let (expiring, expiring_total) = self.expiring(query);
-        let (sinks, mut notes) = (self.pipeline.deliveries.rows(), self.pipeline.deliveries.troubles());
+        let (sinks, mut notes) = (self.pipeline.deliveries.rows(), Vec::new());
         if let Some(low) = self.pipeline.store.space().low() {
             notes.push(format!("{low}: feeds that keep more than their share of it keep nothing new"));
         }

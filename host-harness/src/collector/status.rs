@@ -53,6 +53,8 @@ pub struct StatusSnapshot {
     pub expiring_total: usize,
     /// Problems that keep events from their sinks.
     pub sinks: Vec<SinkRow>,
+    /// The problems of a configuration that was not taken, in sentences.
+    pub refused: Vec<String>,
     /// Other problems, in sentences.
     pub notes: Vec<String>,
     /// The feed of each row.
@@ -228,6 +230,13 @@ impl SnapshotRow {
     /// The ids of the row's feed and scope; `None` for a feed.
     pub fn key(&self) -> Option<(&str, &str)> {
         Some((&self.feed, self.id.as_deref()?))
+    }
+
+    /// The name of the scope without its id.
+    pub fn own_name(&self) -> &str {
+        let Some(name) = self.scope.as_deref() else { return "the whole feed" };
+        let id = self.id.as_ref().map(|id| format!(" ({id})"));
+        id.and_then(|id| name.strip_suffix(id.as_str())).unwrap_or(name)
     }
 }
 

@@ -90,6 +90,16 @@ impl Order {
             Order::Size => "size",
         }
     }
+
+    /// The words for people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Order::Attention => "needs somebody first",
+            Order::Score => "lowest score first",
+            Order::Name => "by name",
+            Order::Size => "most scopes first",
+        }
+    }
 }
 
 /// The part of everything that is asked for.

@@ -33,6 +33,7 @@ use crate::config::admission::{Admission, Checked, Faults, LeftOut};
 use crate::config::{self, CollectorConfig, ConfigProblem, NetworkConfig, Pins, SeenFile, StartError};
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::overview::Extent;
 use crate::run::late::LateFeeds;
 use crate::run::page::words::number;
 use crate::run::server::{StatusRequest, StatusServer};
@@ -362,19 +363,27 @@ impl RunLoop {
             StatusRequest::Health(answer) => drop(answer.send(self.collector.health().map_err(StoreError::clone))),
             StatusRequest::Snapshot(query, answer) => {
                 let (draft, waiting) = (self.collector.draft(&query), self.waiting_rows(limits::STATUS_ROWS));
-                let (left_out_total, waiting_total) = (self.left_out.len(), self.waiting_total());
-                let going_on = self.left_out.iter().filter(|row| row.goes_on).count();
-                let left_out = self.left_out.iter().take(limits::STATUS_ROWS).cloned().collect();
-                let refused = self.refused.iter().flat_map(|refused| &refused.problems);
-                let notes: Vec<String> =
-                    refused.map(|problem| format!("the configuration is not accepted: {problem}")).collect();
+                let is_asked = |row: &&LeftOutRow| match &query.view {
+                    Extent::Tenant(tenant) => row.tenant == *tenant,
+                    _ => true,
+                };
+                let left_out = || self.left_out.iter().filter(is_asked);
+                let (left_out_total, waiting_total) = (left_out().count(), self.waiting_total());
+                let going_on = left_out().filter(|row| row.goes_on).count();
+                let left_out = left_out().take(limits::STATUS_ROWS).cloned().collect();
+                let refused = self.refused.as_ref().map_or_else(Vec::new, |refused| refused.problems.clone());
                 // Done beside the loop, so that others do not wait.
                 tokio::task::spawn_blocking(move || {
-                    let mut snapshot = draft.cleaned();
-                    snapshot.notes.extend(notes);
-                    let more =
-                        StatusSnapshot { left_out, left_out_total, going_on, waiting, waiting_total, ..snapshot };
-                    drop(answer.send(more));
+                    let snapshot = draft.cleaned();
+                    drop(answer.send(StatusSnapshot {
+                        left_out,
+                        left_out_total,
+                        going_on,
+                        waiting,
+                        waiting_total,
+                        refused,
+                        ..snapshot
+                    }));
                 });
             }
         }

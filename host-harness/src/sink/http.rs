@@ -127,8 +127,9 @@ impl HttpWriter {
         let wait = header(RETRY_AFTER).and_then(|value| network::retry_after(&value, (self.clock)()));
         let said = answer_text(self.preset, &answer(response).await);
         let told = self.shown(&said);
+        let told = if told.is_empty() { told } else { format!(": {told}") };
         let fix = fix(status, &self.url, location.as_deref());
-        let why = self.with_address(&format!("answered {status}: {told}{}", redact::redact(&fix, &self.secrets)));
+        let why = self.with_address(&format!("answered {status}{told}{}", redact::redact(&fix, &self.secrets)));
         Err(refusal(status, &said, self.preset, wait, why))
     }
 

@@ -7,7 +7,7 @@ use source_host::contract::Failure;
 use source_host::credentials::expiry;
 use source_host::text;
 
-use super::words::{label, moment, name, next, number, until};
+use super::words::{instant, label, name, next, number, scope_name, until};
 use super::{MOST, Page, part};
 use crate::collector::{ExpiringRow, LeftOutRow, SnapshotRow};
 use crate::limits;
@@ -24,26 +24,31 @@ impl Page {
         let of_person = rows.iter().filter(|row| Condition::of(row.failure.as_ref()) == Condition::Person);
         let of_nobody: Vec<_> =
             rows.iter().filter(|row| Condition::of(row.failure.as_ref()) != Condition::Person).collect();
-        let is_all = matches!(self.query.view, Extent::Tenants);
-        let (notes, left_out, sinks) = match is_all {
-            true => (&*snapshot.notes, &*snapshot.left_out, &*snapshot.sinks),
-            false => (&[][..], &[][..], &[][..]),
-        };
-        let is_quiet = notes.is_empty() && left_out.is_empty() && sinks.is_empty() && snapshot.expiring.is_empty();
-        write(html! { section aria-labelledby="needs" {
-            h2 #needs { "What needs a person" }
-            @if is_quiet && of_person.clone().next().is_none() { p.good { "Nothing needs a person." } }
-            @if !is_quiet || of_person.clone().next().is_some() { ol.needs {
-                @for note in notes { li { p.bad { (note) } } }
-                @for row in left_out { (left_out_feed(row)) }
-                @for row in of_person { (self.failing(row)) }
-                @for row in &snapshot.expiring { (expiring(row, self.now)) }
-                @for row in sinks.iter().take(MOST) { (sink(row, self.now)) }
-            } }
-            @if is_all {
-                (part(left_out.len(), snapshot.left_out_total, "feeds that are left out"))
-                (part(sinks.len().min(MOST), sinks.len(), "sinks with problems"))
+        let (refused, notes, sinks) = match &self.query.view {
+            Extent::Tenant(tenant) => {
+                let of_tenant = |row: &&SinkRow| row.tenant.as_deref().is_none_or(|other| other == tenant);
+                (&[][..], &[][..], snapshot.sinks.iter().filter(of_tenant).collect::<Vec<_>>())
             }
+            _ => (&*snapshot.refused, &*snapshot.notes, snapshot.sinks.iter().collect()),
+        };
+        let count = usize::from(!refused.is_empty())
+            + notes.len()
+            + snapshot.left_out.len()
+            + of_person.clone().count()
+            + snapshot.expiring.len()
+            + sinks.len();
+        write(html! { section aria-labelledby="needs" {
+            h2 #needs { "What needs a person" @if count > 0 { " " span.count { (count) } } }
+            @if count == 0 { p.quiet { "Nothing needs a person." } } @else { ol.needs {
+                @if !refused.is_empty() { (refused_configuration(refused)) }
+                @for note in notes { li { p.bad { (note) } } }
+                @for row in &snapshot.left_out { (self.left_out_feed(row)) }
+                @for row in of_person { (self.failing(row)) }
+                @for row in &snapshot.expiring { (self.expiring(row)) }
+                @for row in sinks.iter().take(MOST) { (self.sink(row)) }
+            } }
+            (part(snapshot.left_out.len(), snapshot.left_out_total, "feeds that are left out"))
+            (part(sinks.len().min(MOST), sinks.len(), "sinks with problems"))
             (part(snapshot.expiring.len(), snapshot.expiring_total, "credentials that end soon"))
             (part(rows.len(), snapshot.choice.attention_total, "scopes and feeds that fail"))
         } })?;
@@ -51,7 +56,7 @@ impl Page {
             return Ok(());
         }
         write(html! { section aria-labelledby="again" {
-            h2 #again { "What the collector tries again by itself" }
+            h2 #again { "What the collector tries again by itself" " " span.count { (of_nobody.len()) } }
             ol.needs.again { @for row in of_nobody { (self.failing(row)) } }
         } })
     }
@@ -63,7 +68,7 @@ impl Page {
                 h3 { (self.link(row)) }
                 p { (outcome(row, limits::WORDS_SHOWN)) }
                 p.faint {
-                    @if let Some(contact) = &row.contact { "contact: " (text::plain(contact)) "; " }
+                    @if let Some(contact) = &row.contact { "contact: " (text::plain(contact)) " · " }
                     @let next = next(row, self.now);
                     @if !next.is_empty() { "tried again " (next) }
                 }
@@ -73,91 +78,129 @@ impl Page {
 
     /// The names of a row, with a link to its page.
     pub(super) fn link(&self, row: &SnapshotRow) -> Markup {
-        let tenant = Query { view: Extent::Tenant(row.tenant.clone()), ..Query::default() };
         html! {
-            a href=(self.address(&tenant)) { (name(&row.tenant)) } " · " (name(&row.feed)) " · "
-            @match (&row.id, &row.scope) {
-                (Some(id), Some(scope)) => (self.scope_link(&row.feed, id, scope)),
-                _ => "the whole feed",
+            (self.tenant_link(&row.tenant)) " · " (name(&row.feed)) " · " (self.scope_link(row))
+        }
+    }
+
+    /// The name of a tenant, with a link to its page.
+    pub(super) fn tenant_link(&self, tenant: &str) -> Markup {
+        let query = Query { view: Extent::Tenant(tenant.to_owned()), ..Query::default() };
+        html! { a href=(self.address(&query)) { (name(tenant)) } }
+    }
+
+    /// The name of a row's scope, with a link to its page.
+    pub(super) fn scope_link(&self, row: &SnapshotRow) -> Markup {
+        let Some(id) = &row.id else { return scope_name(row) };
+        let query = Query { view: Extent::Scope(row.feed.clone(), id.clone()), ..Query::default() };
+        html! { a href=(self.address(&query)) { (scope_name(row)) } }
+    }
+
+    fn left_out_feed(&self, row: &LeftOutRow) -> Markup {
+        let LeftOutRow { tenant, feed, code, words, since, goes_on, .. } = row;
+        let what = if *goes_on { "the feed keeps its previous configuration" } else { "the feed is left out" };
+        html! {
+            li {
+                h3 { (self.tenant_link(tenant)) " · " (name(feed)) }
+                p { span.bad { (code) } " since " (instant(*since)) ": " (what) }
+                @for words in words { p { (words) } }
             }
         }
     }
 
-    /// The name of a scope, with a link to its page.
-    pub(super) fn scope_link(&self, feed: &str, id: &str, scope: &str) -> Markup {
-        let query = Query { view: Extent::Scope(feed.to_owned(), id.to_owned()), ..Query::default() };
-        html! { a href=(self.address(&query)) { (name(scope)) } }
+    fn expiring(&self, ExpiringRow { tenant, feed, contact, setting, end }: &ExpiringRow) -> Markup {
+        html! {
+            li {
+                h3 { (self.tenant_link(tenant)) " · " (name(feed)) }
+                p {
+                    span.bad { "credential-expires" } ": " (expiry::message(setting, *end, self.now))
+                    br;
+                    span.fix { "fix: create a new credential before that day, and put it and its date into the settings" }
+                }
+                @if let Some(contact) = contact { p.faint { "contact: " (text::plain(contact)) } }
+            }
+        }
+    }
+
+    fn sink(&self, row: &SinkRow) -> Markup {
+        html! {
+            li {
+                h3 {
+                    "sink " (name(&row.sink)) " · "
+                    @match &row.tenant {
+                        Some(tenant) => (self.tenant_link(tenant)),
+                        None => "all tenants",
+                    }
+                }
+                @if !row.is_configured {
+                    p { span.bad { "not configured" } ": the events stay until a sink of this name is configured again" }
+                }
+                @if let Some(Failing { trouble, since, again }) = &row.failing {
+                    p {
+                        span.bad { (trouble.code) } " since " (instant(*since)) ": " (trouble.why)
+                        br;
+                        span.fix { "the " (trouble.blame) " can mend it · tried again " (until(*again, self.now)) }
+                    }
+                }
+                @if let Some(since) = row.full_since {
+                    p { span.bad { "outbox full" } " since " (instant(since)) ": the tenant's feeds that go there pause" }
+                }
+                @if let Some((DeadLetters { count, since, trouble }, file)) = &row.dead_letters {
+                    p {
+                        span.bad { (number(*count, "dead letter")) } " since " (instant(*since)) ", in " (file.display())
+                        "; the last: " (trouble.why)
+                        br;
+                        span.fix { "the " (trouble.blame) " can mend it" }
+                    }
+                }
+                p.faint { "waiting: " (super::words::waiting(row.waiting)) }
+            }
+        }
     }
 }
 
-/// The outcome of the last poll, with at most so many characters of cause and fix each.
-pub(super) fn outcome(row: &SnapshotRow, most: usize) -> Markup {
-    let Some(failure) = &row.failure else { return html! { span.good { "collected" } } };
-    let Failure { code, cause, fix, .. } = failure;
-    let state = Condition::of(Some(failure));
-    let told = |words: &str| shortened(&text::plain(words), most).into_owned();
-    let code = label(code);
+/// The problems of a configuration that was not taken.
+fn refused_configuration(problems: &[String]) -> Markup {
     html! {
-        @if state == Condition::Empty { span.warn { (code) } } @else { span.bad { (code) } }
-        @if let Some(since) = row.since { " since " (moment(since)) }
-        ": " (told(cause))
+        li {
+            h3 { "the configuration" }
+            p { span.bad { "not accepted" } ": the collector goes on with the previous one" }
+            ul { @for problem in problems.iter().take(MOST) { li { (problem) } } }
+            (part(problems.len().min(MOST), problems.len(), "problems"))
+        }
+    }
+}
+
+/// The code of an outcome, with at most so many characters of its cause.
+pub(super) fn brief(row: &SnapshotRow, most: usize) -> Markup {
+    let Some(failure) = &row.failure else { return html! { span.good { "collected" } } };
+    html! {
+        (code(failure))
+        @if let Some(since) = row.since { " since " (instant(since)) }
+        ": " (shortened(&text::plain(&failure.cause), most))
+    }
+}
+
+fn code(failure: &Failure) -> Markup {
+    let code = label(&failure.code);
+    match Condition::of(Some(failure)) {
+        Condition::Empty => html! { span.warn { (code) } },
+        _ => html! { span.bad { (code) } },
+    }
+}
+
+/// The outcome of the last poll with its fix, and at most so many characters of cause and fix each.
+pub(super) fn outcome(row: &SnapshotRow, most: usize) -> Markup {
+    let state = Condition::of(row.failure.as_ref());
+    html! {
+        (brief(row, most))
         @if let Some(blame) = row.blame.filter(|_| state != Condition::Empty) {
             br;
-            span.fix { (blame) " can mend it" }
+            span.fix { "the " (blame) " can mend it" }
         }
-        @if let Some(fix) = fix {
+        @if let Some(fix) = row.failure.as_ref().and_then(|failure| failure.fix.as_ref()) {
             br;
-            span.fix { "fix: " (told(fix)) }
-        }
-    }
-}
-
-fn left_out_feed(LeftOutRow { tenant, feed, code, words, since, goes_on, .. }: &LeftOutRow) -> Markup {
-    let what = if *goes_on { "a feed keeps its previous configuration" } else { "a feed is left out" };
-    html! {
-        li {
-            h3 { (name(tenant)) " · " (name(feed)) }
-            @for words in words { p { span.bad { (code) } " since " (moment(*since)) ": " (what) ": " (words) } }
-        }
-    }
-}
-
-fn expiring(ExpiringRow { tenant, feed, contact, setting, end }: &ExpiringRow, now: u64) -> Markup {
-    html! {
-        li {
-            h3 { (name(tenant)) " · " (name(feed)) }
-            p { span.bad { "credential-expires" } ": " (expiry::message(setting, *end, now)) }
-            @if let Some(contact) = contact { p.faint { "contact: " (contact) } }
-        }
-    }
-}
-
-fn sink(row: &SinkRow, now: u64) -> Markup {
-    html! {
-        li {
-            h3 { "sink " (name(&row.sink)) " · " (row.tenant.as_deref().map_or_else(|| html! { "all tenants" }, name)) }
-            @if !row.is_configured {
-                p { span.bad { "not configured" } ": the events stay until a sink of this name is configured again" }
-            }
-            @if let Some(Failing { trouble, since, again }) = &row.failing {
-                p {
-                    span.bad { (trouble.code) } " since " (moment(*since)) ": " (trouble.why)
-                    br;
-                    span.fix { (trouble.blame) " can mend it; it is tried again " (until(*again, now)) }
-                }
-            }
-            @if let Some(since) = row.full_since {
-                p { span.bad { "outbox full" } " since " (moment(since)) ": the tenant's feeds that go there pause" }
-            }
-            @if let Some((DeadLetters { count, since, trouble }, file)) = &row.dead_letters {
-                p {
-                    span.bad { (number(*count, "dead letter")) } " since " (moment(*since)) ", in " (file.display())
-                    "; the last: " (trouble.why)
-                    br;
-                    span.fix { (trouble.blame) " can mend it" }
-                }
-            }
-            p.faint { "waiting: " (super::words::waiting(row.waiting)) }
+            span.fix { "fix: " (shortened(&text::plain(fix), most)) }
         }
     }
 }

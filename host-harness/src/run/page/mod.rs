@@ -16,7 +16,7 @@ use std::path::Path;
 use form_urlencoded::Serializer;
 use maud::{DOCTYPE, Markup, PreEscaped, Render, html};
 
-use crate::collector::StatusSnapshot;
+use crate::collector::{SnapshotRow, StatusSnapshot};
 use crate::limits;
 use crate::overview::history::{self, History, ScopeHistory};
 use crate::overview::{Condition, Extent, Order, Query};
@@ -88,7 +88,7 @@ impl Page {
         let StatusSnapshot { rows, choice, .. } = &self.snapshot;
         match &self.query.view {
             Extent::Tenants | Extent::Rows(_) => true,
-            Extent::Tenant(_) => !choice.tenants.is_empty(),
+            Extent::Tenant(_) => !choice.tenants.is_empty() || !self.snapshot.left_out.is_empty(),
             Extent::Scope(_, scope) => rows[choice.attention..].iter().any(|row| row.id.as_ref() == Some(scope)),
         }
     }
@@ -105,8 +105,6 @@ impl Page {
                 write(sinks::waiting_feeds(&self.snapshot))?;
             }
             Extent::Tenant(tenant) => {
-                write(html! { p { a href="./" { "All tenants" } } })?;
-                self.attention(&mut write)?;
                 self.tenant(tenant, &mut write)?;
             }
             Extent::Scope(feed, scope) => write(self.scope(feed, scope))?,
@@ -128,13 +126,25 @@ impl Page {
         address(query, self.reloads)
     }
 
+    /// Links to the pages above this one.
+    fn crumbs(&self, tenant: Option<&str>) -> Markup {
+        html! {
+            nav.crumbs aria-label="Above this page" {
+                ul {
+                    li { a href=(self.address(&Query::default())) { "All tenants" } }
+                    @if let Some(tenant) = tenant { li { (self.tenant_link(tenant)) } }
+                }
+            }
+        }
+    }
+
     fn title(&self) -> String {
         match &self.query.view {
             Extent::Tenants | Extent::Rows(_) => "Collector".to_owned(),
             Extent::Tenant(tenant) => format!("{} · Collector", label(tenant)),
             Extent::Scope(feed, scope) => {
                 let name = self.snapshot.rows.iter().find(|row| row.id.as_ref() == Some(scope));
-                let name = name.and_then(|row| row.scope.as_ref()).unwrap_or(scope);
+                let name = name.map_or(scope.as_str(), SnapshotRow::own_name);
                 format!("{} · {} · Collector", label(name), label(feed))
             }
         }
@@ -168,10 +178,10 @@ impl Page {
     }
 }
 
-/// Writes a table whose cells stand below each other on a narrow screen.
-fn stack(caption: impl Render, heads: &[&str], rows: Markup) -> Markup {
+/// Writes a table of a class, whose cells stand below each other on a narrow screen.
+fn stack(class: &str, caption: impl Render, heads: &[&str], rows: Markup) -> Markup {
     html! {
-        table.stack role="table" {
+        table.stack.(class) role="table" {
             caption { (caption) }
             thead role="rowgroup" {
                 tr role="row" {
@@ -266,11 +276,11 @@ fn output_head(write: &mut impl FnMut(Markup) -> fmt::Result, page: &Page) -> fm
         header {
             nav aria-label="Pages" {
                 ul {
-                    li { a href="./" aria-current=[is_here.then_some("page")] { "Tenants" } }
+                    li { a href=(page.address(&Query::default())) aria-current=[is_here.then_some("page")] { "Tenants" } }
                     li { a href="metrics" { "Metrics" } }
                     li {
                         a href=(address(&page.query, !page.reloads)) {
-                            @if page.reloads { "Stop loading again" } @else { "Load again each minute" }
+                            @if page.reloads { "Stop reloading" } @else { "Reload each minute" }
                         }
                     }
                 }
@@ -279,6 +289,7 @@ fn output_head(write: &mut impl FnMut(Markup) -> fmt::Result, page: &Page) -> fm
         (PreEscaped("<main id=\"main\">"))
         @if page.query.view == Extent::Tenants {
             h1 { "Collector" }
+            (page.tiles())
             p.faint { (page.summary()) }
         }
         @if let Some(trouble) = &page.trouble { p.bad { "There is no history: " (trouble) } }
@@ -293,9 +304,10 @@ const FOOT: &str = "</main><footer><p class=\"faint\">Each scope is polled once 
                     a tenant is the average of its scopes, weighted as Microsoft weights the subscriptions of a management \
                     group. Times are UTC.</p></footer></body></html>\n";
 
-/// The states of a question as the choices of a form.
-fn choices(query: &Query) -> Markup {
+/// The states and orders of a question as the choices of a form.
+fn choices(query: &Query, reloads: bool) -> Markup {
     html! {
+        @if reloads { input type="hidden" name="reload" value="1"; }
         label {
             "State"
             select name="state" {
@@ -309,15 +321,34 @@ fn choices(query: &Query) -> Markup {
             "Order"
             select name="sort" {
                 @for order in Order::ALL {
-                    option value=(order.word()) selected[query.order == order] { (order.word()) }
+                    option value=(order.word()) selected[query.order == order] { (order.title()) }
                 }
             }
         }
         button type="submit" { "Show" }
+        @if query.state.is_some() || !query.find.is_empty() || query.order != Order::default() {
+            a.reset href=(address(&Query { view: query.view.clone(), ..Query::default() }, reloads)) { "Show all" }
+        }
     }
 }
 
 impl Page {
+    /// The numbers of scopes and feeds in each state, each with a link to them.
+    fn tiles(&self) -> Markup {
+        let waiting: u64 = self.sinks.iter().map(|sink| sink.waiting.events).sum();
+        html! {
+            ul.tiles {
+                @for (state, count) in Condition::ALL.into_iter().zip(self.snapshot.choice.counts) {
+                    @let query = Query { state: Some(state), ..Query::default() };
+                    li.(state.word()) {
+                        a href={ (self.address(&query)) "#tenants" } { strong { (count) } " " span { (state.title()) } }
+                    }
+                }
+                li { a href="#sinks" { strong { (waiting) } " " span { "events wait" } } }
+            }
+        }
+    }
+
     /// Links to the pages of an answer.
     fn pages(&self) -> Markup {
         let (page, all) = self.snapshot.choice.page;

@@ -4,8 +4,7 @@ use std::fmt::Write;
 
 use maud::{Markup, html};
 
-use super::words::{day, difference, label};
-use crate::overview::figures::trend;
+use super::words::{day, label};
 
 /// Number of days of a sparkline.
 pub const DAYS: usize = 90;
@@ -13,55 +12,47 @@ pub const DAYS: usize = 90;
 /// Number of days of its last part, which is drawn stronger.
 pub const RECENT_DAYS: usize = 30;
 
-/// Draws 90 days in a line of text, the last 30 of them stronger, and says how much both changed.
+/// Draws 90 days in a line of text, the last 30 of them stronger.
 pub fn sparkline(course: &[Option<f64>]) -> Markup {
     let recent = course.len().saturating_sub(RECENT_DAYS + 1);
     let known: Vec<f64> = course.iter().flatten().copied().collect();
     let Some(last) = known.last() else { return html! { span.faint { "no history yet" } } };
-    let frame = Drawing { width: 120.0, height: 28.0, margin: 3.0, range: range(&known, 4.0) };
-    let told = |days: usize, course: &[Option<f64>]| {
-        trend(course).map(|change| format!("{} in {days} days", difference(change)))
-    };
-    let words: Vec<String> = [told(RECENT_DAYS, &course[recent..]), told(DAYS, course)].into_iter().flatten().collect();
+    let frame = Drawing { width: 120.0, height: 28.0, margin: 4.0, range: range(&known, 4.0) };
     html! {
-        svg.spark viewBox="0 0 120 28" width="120" height="28" role="img"
+        svg.spark viewBox="0 0 124 28" width="124" height="28" role="img"
             aria-label={ "course of 90 days, now " (format!("{last:.1} %")) } {
             path.past d=(frame.steps(course, 0)) {}
             path.recent d=(frame.steps(course, recent)) {}
+            circle cx="120" cy=(frame.y(*last)) r="2.5" {}
         }
-        span.trend { (words.join(", ")) }
     }
 }
 
-/// Draws 90 days with a scale and dates.
+/// Draws 90 days with a scale and dates. The words stand beside the drawing, so that they stay legible when it shrinks.
 pub fn plot(course: &[Option<f64>], now: u64, of: &str) -> Markup {
     let known: Vec<f64> = course.iter().flatten().copied().collect();
     if known.is_empty() {
         return html! { p.faint { "There is no history yet: it begins with the first poll that gives a score." } };
     }
     let of = &label(of);
-    let range = range(&known, 10.0);
-    let frame = Drawing { width: 680.0, height: 200.0, margin: 8.0, range };
+    let levels = levels(&known);
+    let range = (levels[0], levels[levels.len() - 1]);
+    let frame = Drawing { width: 680.0, height: 200.0, margin: 0.0, range };
     let days = course.len().saturating_sub(1).max(1);
-    let lines: Vec<f64> = (0..=4).map(|line| range.0 + (range.1 - range.0) * f64::from(line) / 4.0).collect();
-    let dates: Vec<(usize, String)> = (0..=3)
-        .map(|part| part * days / 3)
-        .map(|at| (at, day(now.saturating_sub((days - at) as u64 * 86_400_000))))
-        .collect();
+    let dates = (0..=3).map(|part| day(now.saturating_sub((days - part * days / 3) as u64 * 86_400_000)));
     html! {
         figure {
-            svg.plot viewBox="-52 0 740 232" role="img"
-                aria-label={ "Score of " (of) " over 90 days, now " (format!("{:.1} %", known[known.len() - 1])) } {
-                @for line in lines {
-                    @let y = frame.y(line);
-                    line.grid x1="0" x2="680" y1=(y) y2=(y) {}
-                    text x="-8" y=(y + 4.0) text-anchor="end" { (format!("{line:.0} %")) }
+            div.plot {
+                div.levels aria-hidden="true" { @for level in levels.iter().rev() { span { (level) " %" } } }
+                svg viewBox="0 0 680 200" preserveAspectRatio="none" role="img"
+                    aria-label={ "Score of " (of) " over 90 days, now " (format!("{:.1} %", known[known.len() - 1])) } {
+                    @for level in &levels {
+                        @let y = frame.y(*level);
+                        line.grid x1="0" x2="680" y1=(y) y2=(y) {}
+                    }
+                    path.recent d=(frame.steps(course, 0)) {}
                 }
-                @for (at, date) in &dates {
-                    @let anchor = match *at { 0 => "start", at if at == days => "end", _ => "middle" };
-                    text x=(format!("{:.1}", frame.x(*at, course.len()))) y="226" text-anchor=(anchor) { (date) }
-                }
-                path.recent d=(frame.steps(course, 0)) {}
+                div.dates aria-hidden="true" { @for date in dates { span { (date) } } }
             }
             figcaption { "Score of " (of) " in percent at the end of each day; the last point is now." }
             details {
@@ -131,6 +122,29 @@ fn range(values: &[f64], least: f64) -> (f64, f64) {
     if low < 0.0 { (0.0, high.max(least)) } else { (low, high) }
 }
 
+/// Returns the levels of a plot's scale: round numbers, with all values between the first and the last of them.
+fn levels(values: &[f64]) -> Vec<f64> {
+    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let missing = (LEAST_RANGE - (high - low)).max(0.0) / 2.0;
+    // A scale of percents does not go beyond its ends for the sake of its width.
+    let shift = (missing - low).clamp(0.0, missing) - (high + missing - 100.0).clamp(0.0, missing);
+    let (low, high) = (low - missing + shift, high + missing + shift);
+    let fits = |step: &f64| (high / step).ceil() - (low / step).floor() <= MOST_STEPS;
+    let step = STEPS.into_iter().find(fits).unwrap_or(((high - low) / MOST_STEPS * 2.0).ceil());
+    let (first, last) = ((low / step).floor() as i64, (high / step).ceil() as i64);
+    (first..=last).map(|number| number as f64 * step).collect()
+}
+
+/// Width of a plot's scale in percentage points, so that noise stays small.
+const LEAST_RANGE: f64 = 10.0;
+
+/// Number of steps from the lowest to the highest level.
+const MOST_STEPS: f64 = 5.0;
+
+/// Distances between two levels, in percentage points.
+const STEPS: [f64; 5] = [2.0, 5.0, 10.0, 20.0, 50.0];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,16 +154,25 @@ mod tests {
         let mut course = vec![None; 91];
         course[80..].fill(Some(60.0));
         course[85..].fill(Some(50.0));
-        let svg = sparkline(&course).into_string();
-        assert!(!svg.contains("in 30 days"), "a course of ten days has no trend of 30: {svg}");
-        let mut whole = course.clone();
-        whole[..80].fill(Some(60.0));
-        let svg = sparkline(&whole).into_string();
-        assert!(svg.contains("▼ 10.0 in 30 days, ▼ 10.0 in 90 days"), "{svg}");
         let frame = Drawing { width: 90.0, height: 10.0, margin: 0.0, range: (50.0, 60.0) };
         assert_eq!(frame.steps(&course, 0), "M80.0 0H85.0V10H90.0V10");
         assert!(sparkline(&[None; 91]).into_string().contains("no history yet"));
         assert!(sparkline(&[]).into_string().contains("no history yet"));
         assert_eq!((range(&[50.0], 4.0), range(&[0.5, 1.0], 10.0)), ((48.0, 52.0), (0.0, 10.0)));
+    }
+
+    #[test]
+    fn the_scale_of_a_plot_has_round_numbers_around_all_values() {
+        for (values, expected) in [
+            (&[50.0][..], &[45.0, 50.0, 55.0][..]),
+            (&[59.4, 71.8], &[55.0, 60.0, 65.0, 70.0, 75.0]),
+            (&[0.0, 1.0], &[0.0, 2.0, 4.0, 6.0, 8.0, 10.0]),
+            (&[100.0], &[90.0, 92.0, 94.0, 96.0, 98.0, 100.0]),
+            (&[0.0, 100.0], &[0.0, 20.0, 40.0, 60.0, 80.0, 100.0]),
+        ] {
+            assert_eq!(levels(values), expected, "{values:?}");
+        }
+        let wide = levels(&[-900.0, 4_000.0]);
+        assert!(wide[0] <= -900.0 && wide[wide.len() - 1] >= 4_000.0 && wide.len() < 8, "{wide:?}");
     }
 }

@@ -6,11 +6,10 @@ use source_host::text;
 use super::attention::outcome;
 use super::plot::plot;
 use super::tenants::trends;
-use super::words::{ago, day, moment, name, next, percent, points};
+use super::words::{ago, day, instant, label, movement, name, next, percent, points};
 use super::{Page, part, stack};
 use crate::overview::figures::{self, FigureChange};
 use crate::overview::history::{Part, ScopeHistory};
-use crate::overview::{Extent, Query};
 use crate::store::Points;
 
 impl Page {
@@ -19,7 +18,7 @@ impl Page {
         let rows = &self.snapshot.rows[self.snapshot.choice.attention..];
         let Some(row) = rows.iter().find(|row| row.id.as_deref() == Some(id)) else {
             return html! {
-                p { a href="./" { "All tenants" } }
+                (self.crumbs(None))
                 h1 { (name(id)) }
                 p { "The collector has no such scope in the feed " (name(feed)) "." }
             };
@@ -27,21 +26,24 @@ impl Page {
         let empty = ScopeHistory::default();
         let ScopeHistory { course, parts, parts_total, changes } = self.scope.as_ref().unwrap_or(&empty);
         let called = row.scope.as_deref().unwrap_or(id);
-        let tenant = Query { view: Extent::Tenant(row.tenant.clone()), ..Query::default() };
         html! {
-            p { a href="./" { "All tenants" } " · " a href=(self.address(&tenant)) { (name(&row.tenant)) } }
-            h1 { (name(called)) }
-            p.faint { "feed " (name(feed)) @if let Some(contact) = &row.contact { "; contact: " (text::plain(contact)) } }
+            (self.crumbs(Some(&row.tenant)))
+            h1 { (label(row.own_name())) }
+            p.faint { (text::plain(called)) " · feed " (name(feed)) }
             div.head {
                 @if let Some(figure) = row.figure { span.score { (percent(figure)) } span { (points(figure)) " points" } }
                 (trends(course))
             }
-            p { (outcome(row, usize::MAX)) }
-            p.faint {
-                "last good poll: " @if let Some(time) = row.last_good { (ago(time, self.now)) } @else { "never" }
-                "; next poll: " (next(row, self.now))
+            dl.facts {
+                div { dt { "outcome" } dd { (outcome(row, usize::MAX)) } }
+                div {
+                    dt { "last good poll" }
+                    dd { @if let Some(time) = row.last_good { (ago(time, self.now)) } @else { "never" } }
+                }
+                div { dt { "next poll" } dd { (next(row, self.now)) } }
+                @if let Some(contact) = &row.contact { div { dt { "contact" } dd { (text::plain(contact)) } } }
             }
-            section aria-labelledby="history" { h2 #history { "History" } (plot(course, self.now, called)) }
+            section aria-labelledby="history" { h2 #history { "History" } (plot(course, self.now, row.own_name())) }
             section aria-labelledby="parts" { h2 #parts { "Controls" } (table(parts, row.figure)) (part(parts.len(), *parts_total, "controls")) }
             section aria-labelledby="changes" { h2 #changes { "Last changes" } (told(changes)) }
         }
@@ -55,6 +57,7 @@ fn table(parts: &[Part], figure: Option<Points>) -> Markup {
     }
     let maximum = figure.map_or(0.0, |figure| figure.maximum);
     stack(
+        "parts",
         "Controls by the points at stake",
         &["control", "at stake", "points", "would add", "since"],
         html! {
@@ -79,15 +82,15 @@ fn told(changes: &[FigureChange]) -> Markup {
         return html! { p.faint { "The score did not change in this time." } };
     }
     html! {
-        ol.needs.again {
+        ol.changes {
             @for FigureChange { time, figure: [before, after], parts, parts_total } in changes {
                 li {
-                    h3 { (moment(*time)) }
+                    h3 { (instant(*time)) }
                     p {
-                        (points(*before)) " → " (points(*after))
                         @if let (Some(before), Some(after)) = (figures::percent(*before), figures::percent(*after)) {
-                            " (" (super::words::difference(after - before)) " percentage points)"
+                            (movement(after - before)) " percentage points: "
                         }
+                        (points(*before)) " → " (points(*after))
                     }
                     @if !parts.is_empty() {
                         ul {

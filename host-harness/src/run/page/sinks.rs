@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::words::{ago, moment, name, number, waiting};
+use super::words::{ago, instant, name, number, waiting};
 use super::{MOST, part, stack};
 use crate::collector::{StatusSnapshot, WaitingRow};
 use crate::store::Waiting;
@@ -29,7 +29,7 @@ pub(super) fn summary(rows: &[SinkSummary], now: u64) -> Markup {
         @if !rows.is_empty() {
             section aria-labelledby="sinks" {
                 h2 #sinks { "Sinks" }
-                (stack("Events since the start of the collector", &["sink", "waiting", "delivered", "refused", "last answer"], html! {
+                (stack("sinks", "Events since the start of the collector", &["sink", "waiting", "delivered", "refused", "last answer"], html! {
                     @for row in rows.iter().take(MOST) {
                         tr role="row" {
                             th role="rowheader" scope="row" { (name(&row.sink)) }
@@ -58,12 +58,12 @@ pub(super) fn waiting_feeds(snapshot: &StatusSnapshot) -> Markup {
         @if !rows.is_empty() {
             section aria-labelledby="checked" {
                 h2 #checked { "Feeds that are being checked" }
-                (stack("Their plugin is being compiled, or asked about their settings", &["feed", "tenant", "since", "meanwhile"], html! {
+                (stack("checked", "Their plugin is being compiled, or asked about their settings", &["feed", "tenant", "since", "meanwhile"], html! {
                     @for WaitingRow { tenant, feed, since, goes_on } in rows {
                         tr role="row" {
                             th role="rowheader" scope="row" { (name(feed)) }
                             td role="cell" data-of="tenant" { (name(tenant)) }
-                            td role="cell" data-of="since" { (moment(*since)) }
+                            td role="cell" data-of="since" { (instant(*since)) }
                             td role="cell" data-of="meanwhile" {
                                 @if *goes_on { "it keeps its previous configuration" } @else { "it is not collected yet" }
                             }

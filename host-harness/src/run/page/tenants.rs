@@ -4,15 +4,18 @@ use std::fmt;
 
 use maud::{Markup, html};
 
-use super::attention::outcome;
+use super::attention::brief;
 use super::plot::{DAYS, RECENT_DAYS, plot, sparkline};
-use super::words::{ago, name, next, number, percent, points};
+use super::words::{ago, movement, name, next, number, percent, points};
 use super::{Page, choices, stack};
 use crate::collector::SnapshotRow;
 use crate::limits;
 use crate::overview::figures::trend;
 use crate::overview::history::RowHistory;
 use crate::overview::{Condition, ConditionCounts, Extent, Query, TenantChoice};
+
+/// Number of tenants on a page whose scopes are all shown at once.
+const UNFOLDED: usize = 3;
 
 /// Number of failing parts that a row names.
 pub(super) const FAILING_SHOWN: usize = 3;
@@ -26,7 +29,7 @@ impl Page {
             search {
                 form method="get" action="./" aria-labelledby="tenants" {
                     label { "Tenant" input type="search" name="find" value=(self.query.find) maxlength="64"; }
-                    (choices(&self.query))
+                    (choices(&self.query, self.reloads))
                 }
             }
             p.faint {
@@ -34,6 +37,12 @@ impl Page {
                 @if choice.tenants_total > 0 && choice.page.1 > 1 { ", page " (choice.page.0 + 1) " of " (choice.page.1) }
                 @if self.query.find.is_empty() { "; scopes: " } @else { "; scopes of all tenants: " }
                 (counts(&choice.counts))
+            }
+            @if choice.tenants.is_empty() {
+                p.quiet {
+                    @if choice.counts.iter().sum::<usize>() == 0 { "No scope was found yet: the first polls begin with the start." }
+                    @else { "No tenant fits." }
+                }
             }
         })?;
         for (number, tenant) in choice.tenants.iter().enumerate() {
@@ -45,6 +54,10 @@ impl Page {
     fn tenant_below(&self, number: usize, tenant: &TenantChoice) -> Markup {
         let query = Query { view: Extent::Tenant(tenant.tenant.clone()), ..Query::default() };
         let more = tenant.matching.saturating_sub(tenant.shown.len());
+        let [person, failing, ..] = tenant.counts;
+        // The rows of a quiet tenant are folded, so that a page of many tenants can be looked over.
+        let is_open =
+            person + failing > 0 || self.query.state.is_some() || self.snapshot.choice.tenants.len() <= UNFOLDED;
         html! {
             section.tenant aria-labelledby={ "tenant-" (number) } {
                 div.head {
@@ -53,13 +66,16 @@ impl Page {
                     @if tenant.members.is_empty() && tenant.score.is_some() {
                         span.faint { (without_course(tenant)) }
                     } @else {
-                        span.course { (sparkline(self.course(number))) }
+                        span.course { (sparkline(self.course(number))) (trends(self.course(number))) }
                     }
-                    span.faint { (counts(&tenant.counts)) }
+                    (badges(&tenant.counts))
                 }
-                (self.rows(tenant))
-                @if more > 0 {
-                    p { a href=(self.address(&Query { state: self.query.state, ..query })) { (more) " more of " (name(&tenant.tenant)) } }
+                details open[is_open] {
+                    summary { "Scopes" span.hidden { " of " (name(&tenant.tenant)) } }
+                    (self.rows(tenant))
+                    @if more > 0 {
+                        p { a href=(self.address(&Query { state: self.query.state, ..query })) { (more) " more of " (name(&tenant.tenant)) } }
+                    }
                 }
             }
         }
@@ -71,16 +87,16 @@ impl Page {
 
     /// Writes the page of one tenant.
     pub(super) fn tenant(&self, id: &str, write: &mut impl FnMut(Markup) -> fmt::Result) -> fmt::Result {
+        write(html! { (self.crumbs(None)) h1 { (name(id)) } })?;
         let Some(tenant) = self.snapshot.choice.tenants.first() else {
-            return write(html! {
-                h1 { (name(id)) }
-                p { "The collector has no scope of a tenant with this id." }
-            });
+            write(html! { p { "The collector has no scope of a tenant with this id." } })?;
+            return if self.snapshot.left_out.is_empty() { Ok(()) } else { self.attention(write) };
         };
         let course = self.course(0);
+        write(html! { div.head { (score(tenant.score)) (trends(course)) (badges(&tenant.counts)) } })?;
+        self.attention(write)?;
         write(html! {
-            h1 { (name(id)) }
-            div.head { (score(tenant.score)) (trends(course)) span.faint { (counts(&tenant.counts)) } }
+            h2 { "History" }
             @if tenant.members.is_empty() && tenant.score.is_some() {
                 p.faint { "The history of so many scopes is not drawn." }
             } @else {
@@ -90,7 +106,7 @@ impl Page {
             search {
                 form method="get" action="tenant" aria-labelledby="scopes" {
                     input type="hidden" name="tenant" value=(id);
-                    (choices(&self.query))
+                    (choices(&self.query, self.reloads))
                 }
             }
         })?;
@@ -103,8 +119,9 @@ impl Page {
             return html! { p.faint { "No scope fits." } };
         }
         stack(
+            "scopes",
             html! { "Scopes of " (name(&tenant.tenant)) },
-            &["scope", "score", "90 days", "failing", "last good poll", "next poll", "outcome"],
+            &["scope", "score", "90 days", "points at stake", "last good poll", "next poll", "outcome"],
             html! {
                 @for number in tenant.shown.clone() {
                     @if let Some(row) = self.snapshot.rows.get(number) { (self.row(row, self.history.rows.get(number))) }
@@ -119,22 +136,19 @@ impl Page {
         html! {
             tr role="row" {
                 th role="rowheader" scope="row" {
-                    @match (&row.id, &row.scope) {
-                        (Some(id), Some(scope)) => (self.scope_link(&row.feed, id, scope)),
-                        _ => "the whole feed",
-                    }
+                    (self.scope_link(row))
                     br;
                     span.faint { (name(&row.feed)) }
                 }
                 td.number role="cell" data-of="score" {
-                    @if let Some(figure) = row.figure { (points(figure)) br; (percent(figure)) } @else { "–" }
+                    @if let Some(figure) = row.figure { b { (percent(figure)) } " " span.faint { (points(figure)) } } @else { "–" }
                 }
-                td role="cell" data-of="90 days" { span.course { (sparkline(course)) } }
-                td role="cell" data-of="failing" {
+                td role="cell" data-of="90 days" { span.course { (sparkline(course)) (trends(course)) } }
+                td.wide role="cell" data-of="points at stake" {
                     @if failing.is_empty() { "–" } @else {
                         ul {
                             @for part in failing.iter().take(FAILING_SHOWN) {
-                                li { (name(&part.title)) " " span.faint { (format!("{:.2} at stake", part.at_stake())) } }
+                                li { b { (format!("{:.2}", part.at_stake())) } " " (name(&part.title)) }
                             }
                             @if *failing_total > FAILING_SHOWN { li { (failing_total - FAILING_SHOWN) " more" } }
                         }
@@ -144,7 +158,7 @@ impl Page {
                     @if let Some(time) = row.last_good { (ago(time, self.now)) } @else { "never" }
                 }
                 td role="cell" data-of="next poll" { (next(row, self.now)) }
-                td role="cell" data-of="outcome" { (outcome(row, limits::WORDS_SHOWN)) }
+                td.wide role="cell" data-of="outcome" { (brief(row, limits::NAME_SHOWN * 2)) }
             }
         }
     }
@@ -173,9 +187,15 @@ pub(super) fn trends(course: &[Option<f64>]) -> Markup {
     let recent = &course[course.len().saturating_sub(RECENT_DAYS + 1)..];
     html! {
         @for (days, course) in [(RECENT_DAYS, recent), (DAYS, course)] {
-            @if let Some(change) = trend(course) { span.trend { (super::words::difference(change)) " in " (days) " days" } }
+            @if let Some(change) = trend(course) { span.trend { (movement(change)) " in " (days) " d" } }
         }
     }
+}
+
+/// The numbers of scopes in each state as labels of the state's colour.
+fn badges(counts: &ConditionCounts) -> Markup {
+    let told = Condition::ALL.into_iter().zip(counts).filter(|(_, count)| **count > 0);
+    html! { span.badges { @for (state, count) in told { span.badge.(state.word()) { (count) " " (state.title()) } } } }
 }
 
 /// The numbers of scopes in each state, without zeros.

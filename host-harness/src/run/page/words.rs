@@ -32,6 +32,13 @@ pub fn day(milliseconds: u64) -> String {
     moment(milliseconds).chars().take(10).collect()
 }
 
+/// Writes a time for people, to the minute, and exactly for programs and in its title.
+pub fn instant(milliseconds: u64) -> Markup {
+    let exact = moment(milliseconds);
+    let told = exact.get(..16).map(|told| told.replace('T', "\u{a0}"));
+    html! { time datetime=(exact) title=(exact) { (told.as_deref().unwrap_or_default()) } }
+}
+
 /// Says how long it is until a time.
 pub fn until(due: u64, now: u64) -> String {
     match due.saturating_sub(now) {
@@ -97,6 +104,17 @@ pub fn percent(points: Points) -> String {
     figures::percent(points).map_or_else(|| "nothing measured".to_owned(), |percent| format!("{percent:.1} %"))
 }
 
+/// Writes a difference with an arrow and a colour.
+pub fn movement(change: f64) -> Markup {
+    let words = difference(change);
+    let class = match words.chars().next() {
+        Some('▲') => "good",
+        Some('▼') => "bad",
+        _ => "faint",
+    };
+    html! { span class=(class) { (words) } }
+}
+
 /// Writes a difference with its sign, and with an arrow for those who cannot see a colour.
 pub fn difference(difference: f64) -> String {
     match (difference * 10.0).round() / 10.0 {
@@ -117,5 +135,15 @@ pub fn name(name: &str) -> Markup {
     let short = shortened(&name, limits::NAME_SHOWN);
     html! {
         @if short.len() == name.len() { (name) } @else { span title=(name) { (short) } }
+    }
+}
+
+/// The name of a row's scope without its id, which would leave little of a long name; the whole is in the title.
+pub fn scope_name(row: &SnapshotRow) -> Markup {
+    let whole = text::plain(row.scope.as_deref().unwrap_or("the whole feed"));
+    let own = text::plain(row.own_name());
+    let short = shortened(&own, limits::NAME_SHOWN);
+    html! {
+        @if short.len() == whole.len() { (whole) } @else { span title=(whole) { (short) } }
     }
 }

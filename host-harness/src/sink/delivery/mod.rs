@@ -256,25 +256,6 @@ impl Deliveries {
         Outboxes { waiting: self.waiting(), full, free }
     }
 
-    /// Returns one sentence for each sink that does not deliver at the moment, with the number of waiting events.
-    pub fn troubles(&self) -> Vec<String> {
-        let inner = self.shared.inner.lock();
-        let mut sinks: BTreeMap<&str, (&str, i64)> = BTreeMap::new();
-        for (partition, failing) in inner.ledger.failing() {
-            sinks.entry(&partition.sink).or_insert((&failing.trouble.why, 0));
-        }
-        for ((sink, _), count) in &inner.waiting {
-            match sinks.get_mut(sink.as_str()) {
-                Some((_, events)) => *events += count.events,
-                None if count.events > 0 && !inner.sinks.contains_key(sink) => {
-                    sinks.insert(sink, ("it is not configured any more", count.events));
-                }
-                None => {}
-            }
-        }
-        sinks.iter().map(|(sink, (why, events))| format!("{events} events wait for the sink {sink}: {why}")).collect()
-    }
-
     /// Returns the problems that keep events from their sinks, or kept them permanently, by sink and tenant.
     pub fn rows(&self) -> Vec<SinkRow> {
         self.shared.inner.lock().rows()

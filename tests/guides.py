@@ -29,7 +29,7 @@ ELSEWHERE = {
     ("docs/detect.md", "tql"): "tests/detect.py",
     ("docs/detect.md", "yaml"): "tests/detect.py",
     ("docs/detect.md", "spl"): "tests/detections.rs",
-    ("docs/detect.md", "kusto"): "tests/detections.rs",
+    ("docs/detect.md", "kusto"): "tests/kusto/check.js",
 }
 
 # Functions for hidden commands, and stand-ins for commands that CI runs elsewhere or that ask a person.

@@ -28,7 +28,7 @@ function complaints(query) {
 
 // The parser must be one that complains.
 for (const wrong of [
-    'SecureScore_CL | wher Event == 1',
+    'SecureScore_CL | filtered Event == 1',
     'SecureScore_CL | where Evnt.a == 1',
     'SecureScores_CL | take 1',
     'SecureScore_CL | where nosuch(Event)',

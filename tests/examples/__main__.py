@@ -14,11 +14,13 @@ from pathlib import Path
 import logrotate
 import rsyslog
 import service_manager
+import splunk
 import stage
 import syslog_ng
 import tenzir
+import vector
 
-MODULES = [syslog_ng, rsyslog, logrotate, service_manager, tenzir]
+MODULES = [syslog_ng, rsyslog, tenzir, vector, splunk, logrotate, service_manager]
 
 
 def tried(name, trial, harness):

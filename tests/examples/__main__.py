@@ -11,6 +11,7 @@ import time
 import traceback
 from pathlib import Path
 
+import fluent_bit
 import logrotate
 import rsyslog
 import service_manager
@@ -20,7 +21,7 @@ import syslog_ng
 import tenzir
 import vector
 
-MODULES = [syslog_ng, rsyslog, tenzir, vector, splunk, logrotate, service_manager]
+MODULES = [syslog_ng, rsyslog, tenzir, vector, fluent_bit, splunk, logrotate, service_manager]
 
 
 def tried(name, trial, harness):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import fluent_bit
 import logrotate
+import opentelemetry_collector
 import rsyslog
 import service_manager
 import splunk
@@ -21,7 +22,7 @@ import syslog_ng
 import tenzir
 import vector
 
-MODULES = [syslog_ng, rsyslog, tenzir, vector, fluent_bit, splunk, logrotate, service_manager]
+MODULES = [syslog_ng, rsyslog, tenzir, vector, fluent_bit, opentelemetry_collector, splunk, logrotate, service_manager]
 
 
 def tried(name, trial, harness):

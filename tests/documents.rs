@@ -263,14 +263,14 @@ codes, reasons and faults. No label grows with the data of a tenant.
 
 `/metrics` has the counts of each tenant; `/metrics?by=feed` has those of each feed, with the label `feed` beside `tenant`, which are forty
 samples a feed. A tenant's counter is the sum of its feeds, with those that were removed while the tenant has another one. Of its gauges,
-`collector_scopes` and `collector_state_bytes` are sums, the others are those of the feed that needs somebody first: the earliest end, the
-oldest collection, the largest lateness and memory.
+`collector_scopes` and `collector_state_bytes` are sums, and `collector_score_percent` is the average of all its scopes. The others are those of
+the feed that needs somebody first: the earliest end, the oldest collection, the largest lateness and memory.
 
 Everything that is configured appears from the start, with 0 for what never happened, and disappears when it is taken out of the
 configuration. Counters begin at 0 with each start of the collector, as `rate` and `increase` expect. Times are Unix seconds, 0 for never.
 The answer is compressed for a reader that accepts `gzip`.
 
-Alerts to begin with:
+Alerts to begin with; [deploy/prometheus](../deploy/prometheus/README.md) has these and more as tested rules, with a dashboard for Grafana:
 
 | alert | expression |
 |---|---|

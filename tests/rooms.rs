@@ -51,7 +51,8 @@ const HOUSES: &[House] = &[
         floors: &[
             &["admitted", "files", "limits", "terminal"],
             &["built_in", "environment", "recording", "store"],
-            &["metrics", "overview"],
+            &["overview"],
+            &["metrics"],
             &["sink"],
             &["config"],
             &["collector"],

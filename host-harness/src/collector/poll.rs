@@ -18,6 +18,8 @@ use crate::collector::{
     Collector, FeedEntry, JobFuture, JobResult, OpenedFeed, PollFault, ScopeEntry, ScopeKey, failure_of,
 };
 use crate::limits;
+use crate::overview::counted;
+use crate::overview::figures::Average;
 use crate::store::{Polling, ScopeRow, Standing, StoreError, Throttle};
 
 /// Key of the store's repeated errors.
@@ -247,10 +249,14 @@ impl Collector {
         // If every scope is lost, the last collection was that of a lost scope.
         let lost = stored.filter(|(standing, _)| standing.watch == Polling::Lost);
         let lost = lost.map(|(standing, _)| standing.last_good).max().filter(|_| polled.is_empty());
+        let mut score = Average::default();
+        for (standing, failure) in &polled {
+            counted(standing.figure, *failure).into_iter().for_each(|figure| score.add(figure));
+        }
         let search_fault = entry.failure.as_ref().map(|failure| entry.admitted.plugin.blame(failure));
         let scopes = polled.len() as u64;
         self.pipeline.metrics.feed(&entry.admitted.tenant, &entry.admitted.id, |counts| {
-            counts.last_collected = oldest.or(lost).flatten();
+            (counts.last_collected, counts.score) = (oldest.or(lost).flatten(), score);
             (counts.scopes, counts.failing, counts.search_fault) = (scopes, failing, search_fault);
         });
     }

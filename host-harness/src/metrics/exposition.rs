@@ -164,6 +164,14 @@ impl Scrape {
                 family.sample_of(key, Some(("setting", setting)), timestamp(Some(*time)))?;
             }
         }
+        let help =
+            "The average score of the scopes, weighted as Microsoft weights subscriptions; absent without a score.";
+        let mut family = writer.family("collector_score_percent", Gauge, help)?;
+        for (key, counts) in &self.inner.feeds {
+            if let Some(percent) = counts.score.percent() {
+                family.sample_of(key, None, Value::Real(percent))?;
+            }
+        }
         let mut family =
             writer.family("collector_notices", Counter, "Warnings of plugins that changed no data, by code.")?;
         for (key, counts) in &self.inner.feeds {

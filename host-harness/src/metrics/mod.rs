@@ -13,6 +13,7 @@ use source_host::feed::{StatusClass, Usage};
 
 use crate::limits::NOTICE_CODES;
 use crate::metrics::process::ProcessUsage;
+use crate::overview::figures::Average;
 use crate::store::space::FreeSpace;
 use crate::store::{Outboxes, Waiting};
 
@@ -151,6 +152,8 @@ pub struct FeedCounts {
     pub dead_letters: u64,
     /// Lines of the log that were dropped.
     pub log_lines_dropped: u64,
+    /// The figures of its scopes that count in an average.
+    pub score: Average,
     /// Number of scopes that are polled.
     pub scopes: u64,
     /// Bytes in the state for the feed's scopes, their states and figures.
@@ -254,6 +257,7 @@ impl FeedCounts {
                 None => self.credentials_expire.push((setting.clone(), *end)),
             }
         }
+        self.score.merge(other.score);
         self.scopes += other.scopes;
         self.state_bytes += other.state_bytes;
     }
@@ -459,6 +463,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Points;
 
     const SINKS: &[&str] = &["lake"];
 
@@ -618,6 +623,9 @@ mod tests {
             metrics.feed(tenant, feed, |counts| {
                 counts.polled(None, events, &[Notice { code: "odd".to_owned(), message: String::new() }]);
                 counts.last_collected = collected;
+                if collected.is_some() {
+                    counts.score.add(Points { value: events as f64, maximum: 10.0, weight: 10.0 });
+                }
                 counts.credentials_expire = vec![("client_secret".to_owned(), end)];
                 counts.search_fault = Some(Blame::Tenant);
             });
@@ -631,6 +639,7 @@ mod tests {
                 r#"collector_events_total{tenant="ab"} 5"#,
                 r#"collector_last_collected_timestamp_seconds{tenant="a"} 5"#,
                 r#"collector_last_collected_timestamp_seconds{tenant="ab"} 0"#,
+                r#"collector_score_percent{tenant="a"} 35.0"#,
                 r#"collector_credential_expiry_timestamp_seconds{tenant="a",setting="client_secret"} 6"#,
                 r#"collector_notices_total{tenant="a",code="odd"} 2"#,
                 r#"collector_failing_feeds{fault="tenant"} 3"#,
@@ -638,6 +647,7 @@ mod tests {
             ],
         );
         assert!(!text.contains("feed=\""), "{text}");
+        assert!(!text.contains("collector_score_percent{tenant=\"ab\"}"), "a tenant without data has no score: {text}");
         // A removed feed must not make a count of its tenant fall: Prometheus would take that for a restart.
         metrics.forget("a", "one");
         metrics.configure([("a", "two", &[][..])].into_iter());

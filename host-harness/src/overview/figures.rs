@@ -23,6 +23,12 @@ impl Average {
         self.weights += if weight == 0.0 { 1.0 } else { weight };
     }
 
+    /// Adds the figures of another average.
+    pub fn merge(&mut self, other: Average) {
+        self.sum += other.sum;
+        self.weights += other.weights;
+    }
+
     /// Returns the average in percent, rounded to two digits.
     pub fn percent(self) -> Option<f64> {
         let percent = rounded(self.sum / self.weights * 100.0);

@@ -95,7 +95,7 @@ async fn a_feed_that_is_left_out_comes_back_when_its_file_does() {
     );
     lines(&path("out/tenant-2.ndjson"), 15);
     let page = get(&address, None).await.1;
-    assert!(page.contains("a feed is left out: ") && page.contains("cannot read secret.txt"), "{page}");
+    assert!(page.contains("the feed is left out") && page.contains("cannot read secret.txt"), "{page}");
     let metric = async |value: u8| {
         let metrics = get(&format!("{address}/metrics?by=feed"), None).await.1;
         let line = format!("collector_feeds_left_out {value}");

@@ -97,7 +97,7 @@ async fn a_plugin_that_breaks_down_at_once_leaves_its_own_feeds_out() {
         told.contains("feed items: plugin: the plugin exceeded its limit on ") && told.contains("fault=\"plugin\"")
     );
     lines(&scene.folder.path().join("out/tenant-2.ndjson"), 15);
-    assert!(get(&address, None).await.1.contains("a feed is left out: "));
+    assert!(get(&address, None).await.1.contains("the feed is left out"));
     let metrics = get(&format!("{address}/metrics?by=feed"), None).await.1;
     assert!(metrics.lines().any(|line| line == "collector_feeds_left_out 1"), "{metrics}");
     // A running feed continues, because its new configuration is unknown.

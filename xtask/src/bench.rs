@@ -2,7 +2,7 @@
 //! unavailable is left out, and the reason is printed.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use component_builder as component;
@@ -29,7 +29,8 @@ pub fn bench(arguments: &[&str]) -> Result<(), Stop> {
     let peers = [
         ("--vrl", asked_for("mapping-vrl").then(vrl).flatten()),
         ("--jq", asked_for("mapping-jq").then(|| debian::program(&workspace(), "jq")).flatten()),
-        ("--python", (asked_for("mapping-python") || asked_for("sdk-")).then(python).flatten()),
+        ("--python", (asked_for("mapping-python") || asked_for("sdk-")).then(microsoft).flatten()),
+        ("--tenzir", asked_for("mapping-tenzir").then(tenzir).flatten()),
     ];
     for (option, file) in peers {
         if let Some(file) = file {
@@ -58,22 +59,33 @@ fn vrl() -> Option<PathBuf> {
     Some(program)
 }
 
-/// Installs Microsoft's packages for Python into the target folder, in the versions that the tests use.
-fn python() -> Option<PathBuf> {
-    let folder = target_folder().join("python");
+/// Returns a Python with Microsoft's packages, in the versions that the tests use.
+fn microsoft() -> Option<PathBuf> {
+    python("Microsoft's packages for Python", "python", "tests/requirements.txt")
+}
+
+/// Returns Tenzir, in the version that the tests use.
+fn tenzir() -> Option<PathBuf> {
+    let python = python("Tenzir", "python-detect", "tests/requirements-detect.txt")?;
+    Some(python.with_file_name("tenzir"))
+}
+
+/// Installs packages of Python into a folder of the target folder, and returns the Python there.
+fn python(what: &str, folder: &str, requirements: &str) -> Option<PathBuf> {
+    let folder = target_folder().join(folder);
     let program = folder.join("bin/python");
-    let requirements = workspace().join("tests/requirements.txt");
+    let requirements = workspace().join(requirements);
     let installed = folder.join("installed.txt");
     let wanted = fs::read(&requirements).ok()?;
     if fs::read(&installed).is_ok_and(|installed| installed == wanted) {
         return Some(program);
     }
-    eprintln!("cargo xtask installs Microsoft's packages for Python into {}", folder.display());
-    told("Python", run(Command::new("python3").args(["-m", "venv"]).arg(&folder)))?;
+    eprintln!("cargo xtask installs {what} into {}", folder.display());
+    told(what, run(Command::new("python3").args(["-m", "venv"]).arg(&folder)))?;
     let install = ["-m", "pip", "install", "--disable-pip-version-check", "--requirement"];
     // The standard output is for the figures.
     let mut command = Command::new(&program);
-    told("Python", run(command.args(install).arg(Path::new(&requirements)).stdout(std::io::stderr())))?;
+    told(what, run(command.args(install).arg(requirements).stdout(std::io::stderr())))?;
     fs::write(installed, wanted).ok()?;
     Some(program)
 }

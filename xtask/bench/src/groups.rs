@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 #[cfg(not(feature = "sandbox"))]
 use self::{
     no_engine as sandbox_rows, no_engine as vrl_row, no_engine as jq_row, no_engine as python_row,
-    no_engine as start_rows, no_engine as client_rows, no_engine as sdk_rows,
+    no_engine as tenzir_row, no_engine as start_rows, no_engine as client_rows, no_engine as sdk_rows,
 };
 #[cfg(feature = "sandbox")]
 use crate::client::rows as client_rows;
 #[cfg(feature = "sandbox")]
-use crate::mapping::{jq_row, python_row, vrl_row};
+use crate::mapping::{jq_row, python_row, tenzir_row, vrl_row};
 use crate::native;
 #[cfg(feature = "sandbox")]
 use crate::sandbox::rows as sandbox_rows;
@@ -35,6 +35,8 @@ pub struct Tools {
     pub jq: Option<PathBuf>,
     /// A Python with Microsoft's packages.
     pub python: Option<PathBuf>,
+    /// Tenzir.
+    pub tenzir: Option<PathBuf>,
     /// The number of subscriptions beside Microsoft's packages.
     pub subscriptions: usize,
 }
@@ -78,7 +80,7 @@ pub struct Group {
 }
 
 /// All groups in the order of the table.
-const GROUPS: [Group; 8] = [
+const GROUPS: [Group; 9] = [
     Group {
         names: &["native-unchanged", "native-snapshot", "native-first", "native-poll"],
         rows: |_, _| Ok(native::rows()),
@@ -97,6 +99,7 @@ const GROUPS: [Group; 8] = [
     Group { names: &["mapping-vrl"], rows: vrl_row },
     Group { names: &["mapping-jq"], rows: jq_row },
     Group { names: &["mapping-python"], rows: python_row },
+    Group { names: &["mapping-tenzir"], rows: tenzir_row },
     Group { names: &["start-cached", "start-empty"], rows: start_rows },
     Group { names: &["client-polls", "client-processor"], rows: client_rows },
     Group { names: &["sdk-poll-processor", "sdk-poll-memory", "sdk-run-processor", "sdk-run-memory"], rows: sdk_rows },

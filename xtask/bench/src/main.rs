@@ -33,7 +33,8 @@ use std::process::ExitCode;
 use crate::groups::{Stop, Tools};
 
 const USAGE: &str = "benchmark [--only ROW]… [--pairs N] [--subscriptions N] [--json] [--compare] [--plugin FILE] \
-                     [--harness FILE] [--peers FOLDER] [--vrl FILE] [--jq FILE] [--python FILE]";
+                     [--harness FILE] [--peers FOLDER] [--vrl FILE] [--jq FILE] [--python FILE] \
+                     [--tenzir FILE]";
 
 /// The number of pairs. More pairs do not change the medians; fewer than seven give no reliable median.
 const PAIRS: usize = 11;
@@ -77,6 +78,7 @@ fn run() -> Result<bool, String> {
             "--vrl" => tools.vrl = Some(PathBuf::from(value()?)),
             "--jq" => tools.jq = Some(PathBuf::from(value()?)),
             "--python" => tools.python = Some(PathBuf::from(value()?)),
+            "--tenzir" => tools.tenzir = Some(PathBuf::from(value()?)),
             _ => return Err(format!("found {argument:?}, expected {USAGE}")),
         }
     }

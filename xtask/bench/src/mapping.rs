@@ -27,7 +27,7 @@ type Peer = Result<Box<dyn Work>, Stop>;
 type Starter = fn(&Tools) -> Peer;
 
 /// The peers.
-pub const PEERS: [(&str, Starter); 3] = [("VRL", vrl), ("jq", jq), ("Python", python)];
+pub const PEERS: [(&str, Starter); 4] = [("VRL", vrl), ("jq", jq), ("Python", python), ("Tenzir", tenzir)];
 
 fn vrl(tools: &Tools) -> Peer {
     let program = tools.need(&tools.vrl, "program that runs VRL")?;
@@ -36,12 +36,17 @@ fn vrl(tools: &Tools) -> Peer {
 
 fn jq(tools: &Tools) -> Peer {
     let program = tools.need(&tools.jq, "jq")?;
-    Ok(Box::new(Jq::start(program, &tools.peers.join("normalize.jq"))?))
+    Ok(Box::new(start_jq(program, &tools.peers.join("normalize.jq"))?))
 }
 
 fn python(tools: &Tools) -> Peer {
     let program = tools.need(&tools.python, "Python")?;
     Ok(Box::new(Resident::start(program, &tools.peers.join("normalize.py"))?))
+}
+
+fn tenzir(tools: &Tools) -> Peer {
+    let program = tools.need(&tools.tenzir, "Tenzir")?;
+    Ok(Box::new(start_tenzir(program, &tools.peers.join("normalize.tql"))?))
 }
 
 /// Returns the row.
@@ -60,6 +65,12 @@ pub fn jq_row(tools: &Tools, _: &[&'static str]) -> Result<Vec<Row>, Stop> {
 #[cfg(feature = "sandbox")]
 pub fn python_row(tools: &Tools, _: &[&'static str]) -> Result<Vec<Row>, Stop> {
     row(tools, ("mapping-python", "Python"), Vec::new(), python)
+}
+
+/// Returns the row.
+#[cfg(feature = "sandbox")]
+pub fn tenzir_row(tools: &Tools, _: &[&'static str]) -> Result<Vec<Row>, Stop> {
+    row(tools, ("mapping-tenzir", "Tenzir"), Vec::new(), tenzir)
 }
 
 #[cfg(feature = "sandbox")]
@@ -125,58 +136,43 @@ impl Drop for Resident {
     }
 }
 
-/// jq with its program: a process for each block, which reads the poll again and again. Its start, with the program read
-/// and compiled, does not count.
-struct Jq {
-    program: PathBuf,
-    start: Duration,
+/// A program that maps many polls and ends: a process for each block. Its start, with the mapping read and compiled, does
+/// not count.
+struct Batch {
     folder: TempDir,
+    /// Makes the command that maps so many polls, which lie in the folder.
+    command: Box<dyn Fn(&Path, u32) -> Result<Command, String>>,
+    start: Duration,
 }
 
-impl Jq {
-    /// Compares the events of jq, and measures its start.
-    fn start(program: &Path, source: &Path) -> Result<Jq, String> {
-        let folder = folder()?;
-        let mut context = described(1);
-        let mut list = |name: &str| {
-            let text = context.as_object_mut().and_then(|context| context.remove(name)).unwrap_or_default();
-            serde_json::from_str::<Value>(text.as_str().unwrap_or_default()).map_err(|error| error.to_string())
-        };
-        let poll = json!({ "scores": list("scores")?, "controls": list("controls")? });
-        write(&folder, "poll.json", &poll)?;
-        write(&folder, "context.json", &context)?;
-        std::fs::copy(source, folder.path().join("program.jq")).map_err(|error| error.to_string())?;
-        let mut jq = Jq { program: program.to_owned(), start: Duration::ZERO, folder };
-        let output = jq.command(1).stderr(Stdio::inherit()).output();
-        let output = output.map_err(|error| format!("failed to start {}: {error}", program.display()))?;
+impl Batch {
+    /// Compares the events of the program, and measures its start.
+    fn start(
+        folder: TempDir,
+        command: impl Fn(&Path, u32) -> Result<Command, String> + 'static,
+    ) -> Result<Batch, String> {
+        let mut batch = Batch { folder, command: Box::new(command), start: Duration::ZERO };
+        let output = batch.command(1)?.stderr(Stdio::inherit()).output();
+        let output = output.map_err(|error| format!("failed to start a peer: {error}"))?;
         let lines = output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         let events: Result<Vec<Value>, _> = lines.map(serde_json::from_slice).collect();
         equality::require(&native::first_events(), &events.map_err(|error| error.to_string())?, &UIDS)?;
-        let mut starts: Vec<Duration> = (0..5).map(|_| jq.run(0)).collect::<Result<_, _>>()?;
+        let mut starts: Vec<Duration> = (0..5).map(|_| batch.run(0)).collect::<Result<_, _>>()?;
         starts.sort();
-        jq.start = starts[starts.len() / 2];
-        Ok(jq)
+        batch.start = starts[starts.len() / 2];
+        Ok(batch)
     }
 
-    fn command(&self, polls: u32) -> Command {
-        let mut command = Command::new(&self.program);
-        command.args(["-c", "--argfile", "context", "context.json", "-f", "program.jq"]);
+    fn command(&self, polls: u32) -> Result<Command, String> {
+        let mut command = (self.command)(self.folder.path(), polls)?;
         command.current_dir(self.folder.path());
-        // A jq that is unpacked, and not installed, has its libraries beside it.
-        if let Some(folder) = self.program.ancestors().nth(2).filter(|folder| *folder != Path::new("/usr")) {
-            let folders = std::fs::read_dir(folder.join("lib")).into_iter().flatten().flatten();
-            let folders = std::env::join_paths(folders.map(|folder| folder.path())).unwrap_or_default();
-            command.env("LD_LIBRARY_PATH", folders);
-        }
-        // Without a file, jq would read its standard input.
-        command.arg("/dev/null").args((0..polls).map(|_| "poll.json"));
-        command
+        Ok(command)
     }
 }
 
-impl Work for Jq {
+impl Work for Batch {
     fn run(&mut self, calls: u32) -> Result<Duration, String> {
-        let ended = Process::start(self.command(calls).stdout(Stdio::null()))?.ended()?;
+        let ended = Process::start(self.command(calls)?.stdout(Stdio::null()))?.ended()?;
         Ok(ended.processor.saturating_sub(self.start))
     }
 
@@ -184,6 +180,52 @@ impl Work for Jq {
     fn block(&self) -> Duration {
         Duration::from_secs(1)
     }
+}
+
+/// jq reads the file of the poll again and again.
+fn start_jq(program: &Path, source: &Path) -> Result<Batch, String> {
+    let folder = folder()?;
+    let mut context = described(1);
+    let mut list = |name: &str| {
+        let text = context.as_object_mut().and_then(|context| context.remove(name)).unwrap_or_default();
+        serde_json::from_str::<Value>(text.as_str().unwrap_or_default()).map_err(|error| error.to_string())
+    };
+    let poll = json!({ "scores": list("scores")?, "controls": list("controls")? });
+    write(&folder, "poll.json", &poll)?;
+    write(&folder, "context.json", &context)?;
+    std::fs::copy(source, folder.path().join("program.jq")).map_err(|error| error.to_string())?;
+    let program = program.to_owned();
+    Batch::start(folder, move |_, polls| {
+        let mut command = Command::new(&program);
+        command.args(["-c", "--argfile", "context", "context.json", "-f", "program.jq"]);
+        // A jq that is unpacked, and not installed, has its libraries beside it.
+        if let Some(folder) = program.ancestors().nth(2).filter(|folder| *folder != Path::new("/usr")) {
+            let folders = std::fs::read_dir(folder.join("lib")).into_iter().flatten().flatten();
+            let folders = std::env::join_paths(folders.map(|folder| folder.path())).unwrap_or_default();
+            command.env("LD_LIBRARY_PATH", folders);
+        }
+        // Without a file, jq would read its standard input.
+        command.arg("/dev/null").args((0..polls).map(|_| "poll.json"));
+        Ok(command)
+    })
+}
+
+/// Tenzir reads a file with as many lines as there are polls, each of them the poll.
+fn start_tenzir(program: &Path, source: &Path) -> Result<Batch, String> {
+    let (program, poll) = (program.to_owned(), format!("{}\n", described(1)));
+    let mapping = std::fs::read_to_string(source).map_err(|error| format!("{}: {error}", source.display()))?;
+    Batch::start(folder()?, move |folder, polls| {
+        let file = folder.join("polls.ndjson");
+        let written = std::fs::write(&file, poll.repeat(polls as usize));
+        written.map_err(|error| format!("{}: {error}", file.display()))?;
+        let pipeline = format!(
+            "from_file \"{}\" {{ read_ndjson }}\n{mapping}\nwrite_ndjson strip_null_fields=true",
+            file.display()
+        );
+        let mut command = Command::new(&program);
+        command.arg(pipeline).stdin(Stdio::null());
+        Ok(command)
+    })
 }
 
 /// Returns the poll as one value, for programs in other languages: the bodies as text, and the host's facts.

@@ -1,22 +1,29 @@
 //! `cargo xtask bench`: builds the benchmark and everything that its rows need, and runs it. A row whose peer is
 //! unavailable is left out, and the reason is printed.
 
+use std::env;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
 use component_builder as component;
 
-use crate::{Stop, announce, build, cargo_with, debian, passed_on, run, target_folder, workspace};
+use crate::{Stop, announce, build, cargo_with, debian, neighbours, passed_on, run, target_folder, workspace};
 
 /// Builds and runs the benchmark in the profile `measure`; with `--native`, the native rows alone.
 pub fn bench(arguments: &[&str]) -> Result<(), Stop> {
+    match arguments {
+        ["--only", "neighbours"] => return neighbours("7", "measure"),
+        ["--only", "neighbours", "--pairs", pairs] => return neighbours(pairs, "measure"),
+        _ => {}
+    }
     announce("builds the benchmark in the profile `measure`, and measures", "measure");
     let (native, arguments): (Vec<&str>, Vec<&str>) = arguments.iter().partition(|argument| **argument == "--native");
     if !native.is_empty() {
         let fixed =
             ["run", "--locked", "--profile", "measure", "--package", "benchmark", "--no-default-features", "--"];
-        return passed_on(&mut cargo_with(fixed.iter().chain(&arguments)));
+        let mut command = cargo_with(fixed.iter().chain(&arguments));
+        return passed_on(command.args(["--built", how_built()]));
     }
     let plugin = target_folder().join(component::FILE);
     build(&plugin)?;
@@ -37,7 +44,16 @@ pub fn bench(arguments: &[&str]) -> Result<(), Stop> {
             command.arg(option).arg(file);
         }
     }
-    passed_on(command.args(arguments))
+    passed_on(command.args(arguments).args(["--built", how_built()]))
+}
+
+/// Says how the programs were linked, which users choose by a variable of cargo.
+fn how_built() -> &'static str {
+    match env::var("CARGO_PROFILE_MEASURE_LTO").as_deref() {
+        Ok("off") => "without link-time optimization",
+        Ok(_) => "with link-time optimization of another kind",
+        Err(_) => "with thin link-time optimization",
+    }
 }
 
 /// Says whether the arguments ask for a row, or for some of the rows whose names begin so.

@@ -25,8 +25,10 @@ cargo xtask page [NAME]   tests the status page in Chromium, or the tests with N
 cargo xtask screenshots   makes the pictures of the status page in docs
 cargo xtask scale [FEEDS] measures the collector with so many feeds, 10000 by default: memory, CPU, lateness
 cargo xtask bench [--native] [--only ROW]... [--pairs N] [--subscriptions N] [--json]
+                  [--write] [--from FILE]
                           measures plugin and collector beside native code, other languages, a bare client and
-                          Microsoft's packages, and prints the table of docs/performance.md
+                          Microsoft's packages, and prints the table; with --write, the figures replace those of
+                          docs/performance.md and its plot. `--only neighbours` is the next command
 cargo xtask neighbours [PAIRS [debug]]
                           measures a good tenant beside each mode of the hostile plugin, in 7 pairs of blocks by default
 cargo xtask fuzz [WHICH [SECONDS]]
@@ -93,8 +95,8 @@ fn command(arguments: &[&str]) -> Result<(), Stop> {
             Err(_) => Err(format!("found {feeds:?}, expected a number of feeds").into()),
         },
         ["bench", rest @ ..] => bench::bench(rest),
-        ["neighbours"] => neighbours("7", "release"),
-        ["neighbours", pairs] => neighbours(pairs, "release"),
+        ["neighbours"] => neighbours("7", "measure"),
+        ["neighbours", pairs] => neighbours(pairs, "measure"),
         ["neighbours", pairs, "debug"] => neighbours(pairs, "debug"),
         ["fuzz"] => Ok(fuzz::fuzz("all", "60")?),
         ["fuzz", which] => Ok(fuzz::fuzz(which, "60")?),
@@ -116,7 +118,6 @@ fn announce(what: &str, profile: &str) {
     let program = if profile == "measure" { "benchmark" } else { "host-harness" };
     let is_built = target_folder().join(profile).join(format!("{program}{}", env::consts::EXE_SUFFIX)).exists();
     let time = match profile {
-        "release" => ": a first build for release takes some twenty minutes",
         "measure" => ": a first build takes some twenty minutes, with --native two",
         _ => ": a first build takes some minutes",
     };
@@ -151,8 +152,8 @@ fn neighbours(pairs: &str, profile: &str) -> Result<(), Stop> {
     eprintln!("| beside | alone, ms | beside it, ms | median of the differences, ms | worst, ms | deadline missed |");
     eprintln!("|---|---|---|---|---|---|");
     let mut command = cargo_with(["test", "--locked", "--workspace", "--test", "behaviour"].iter());
-    if profile == "release" {
-        command.arg("--release");
+    if profile != "debug" {
+        command.args(["--profile", profile]);
     }
     command.args(["--", "--exact", "neighbours::a_good_tenant_beside_each_hostile_mode", "--nocapture"]);
     passed_on(command.env("NEIGHBOURS", pairs))

@@ -552,7 +552,7 @@ fn look(config: &Path) -> Vec<SeenFile> {
 
 /// Copies feeds out of the memory that was used to read them: ten thousand feeds take 100 MiB to read and a tenth of
 /// that to keep.
-fn compact(feeds: Vec<Arc<AdmittedFeed>>) -> Vec<Arc<AdmittedFeed>> {
+pub fn compact(feeds: Vec<Arc<AdmittedFeed>>) -> Vec<Arc<AdmittedFeed>> {
     let mut pool = FeedPool::default();
     let copied = feeds.iter().map(|feed| Arc::new(pool.copy(feed))).collect();
     drop(feeds);

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 #[cfg(not(feature = "sandbox"))]
 use self::{
     no_engine as sandbox_rows, no_engine as vrl_row, no_engine as jq_row, no_engine as python_row,
-    no_engine as tenzir_row, no_engine as start_rows, no_engine as client_rows, no_engine as sdk_rows,
+    no_engine as tenzir_row, no_engine as scale_rows, no_engine as polled_rows, no_engine as start_rows,
+    no_engine as client_rows, no_engine as sdk_rows,
 };
 #[cfg(feature = "sandbox")]
 use crate::client::rows as client_rows;
@@ -14,6 +15,8 @@ use crate::mapping::{jq_row, python_row, tenzir_row, vrl_row};
 use crate::native;
 #[cfg(feature = "sandbox")]
 use crate::sandbox::rows as sandbox_rows;
+#[cfg(feature = "sandbox")]
+use crate::scale::{polled_rows, rows as scale_rows};
 #[cfg(feature = "sandbox")]
 use crate::sdk::rows as sdk_rows;
 #[cfg(feature = "sandbox")]
@@ -79,8 +82,34 @@ pub struct Group {
     pub rows: fn(&Tools, &[&'static str]) -> Result<Vec<Row>, Stop>,
 }
 
+/// The rows of many feeds.
+pub const SCALE: [&str; 22] = [
+    "scale-poll-10",
+    "scale-poll-100",
+    "scale-poll-1000",
+    "scale-poll-10000",
+    "scale-poll-100000",
+    "scale-transaction-10",
+    "scale-transaction-100",
+    "scale-transaction-1000",
+    "scale-transaction-10000",
+    "scale-transaction-100000",
+    "scale-memory-10",
+    "scale-memory-100",
+    "scale-memory-1000",
+    "scale-memory-10000",
+    "scale-memory-100000",
+    "scale-lateness-10",
+    "scale-lateness-100",
+    "scale-lateness-1000",
+    "scale-lateness-10000",
+    "scale-lateness-100000",
+    "scale-idle",
+    "scale-in-flight",
+];
+
 /// All groups in the order of the table.
-const GROUPS: [Group; 9] = [
+const GROUPS: [Group; 11] = [
     Group {
         names: &["native-unchanged", "native-snapshot", "native-first", "native-poll"],
         rows: |_, _| Ok(native::rows()),
@@ -102,8 +131,15 @@ const GROUPS: [Group; 9] = [
     Group { names: &["mapping-tenzir"], rows: tenzir_row },
     Group { names: &["start-cached", "start-empty"], rows: start_rows },
     Group { names: &["client-polls", "client-processor"], rows: client_rows },
+    Group { names: &SCALE, rows: scale_rows },
+    Group { names: &["resident-10", "resident-100", "resident-400"], rows: polled_rows },
     Group { names: &["sdk-poll-processor", "sdk-poll-memory", "sdk-run-processor", "sdk-run-memory"], rows: sdk_rows },
 ];
+
+/// Returns the names of all rows in their order.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    GROUPS.iter().flat_map(|group| group.names).copied()
+}
 
 /// Makes no row: the engine takes minutes to build, and this build has none.
 #[cfg(not(feature = "sandbox"))]
@@ -117,8 +153,8 @@ pub fn asked_for(only: &[String]) -> Result<Vec<(&'static Group, Vec<&'static st
     let is_asked_for =
         |name: &&&str| only.is_empty() || only.iter().any(|beginning| name.starts_with(beginning.as_str()));
     for beginning in only {
-        let names: Vec<&str> = GROUPS.iter().flat_map(|group| group.names).copied().collect();
-        if !names.iter().any(|name| name.starts_with(beginning.as_str())) {
+        if !names().any(|name| name.starts_with(beginning.as_str())) {
+            let names: Vec<&str> = names().collect();
             return Err(format!("found no row {beginning}, expected the beginning of one of: {}", names.join(", ")));
         }
     }

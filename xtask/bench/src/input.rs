@@ -60,9 +60,16 @@ pub fn poll_result() -> PollResult {
 
 /// Returns the list of scores.
 pub fn scores() -> Vec<u8> {
+    scores_of(CONTROLS)
+}
+
+/// Returns the list of scores of a subscription with so many controls, each with 2.5 of 4 points.
+pub fn scores_of(controls: u32) -> Vec<u8> {
     let score = format!(
-        r#"{{"id":"{}","name":"ascScore","type":"Microsoft.Security/secureScores","properties":{{"displayName":"ASC score","score":{{"max":100,"current":62.5,"percentage":0.625}},"weight":512}}}}"#,
-        score_id()
+        r#"{{"id":"{}","name":"ascScore","type":"Microsoft.Security/secureScores","properties":{{"displayName":"ASC score","score":{{"max":{},"current":{},"percentage":0.625}},"weight":512}}}}"#,
+        score_id(),
+        4 * controls,
+        2.5 * f64::from(controls)
     );
     format!(r#"{{"value":[{score}]}}"#).into_bytes()
 }
@@ -73,7 +80,12 @@ fn score_id() -> String {
 
 /// Returns the list of controls, which has 67 KB.
 pub fn controls() -> Vec<u8> {
-    let controls: Vec<String> = (0..CONTROLS).map(control).collect();
+    some_controls(CONTROLS)
+}
+
+/// Returns a list of so many controls.
+pub fn some_controls(count: u32) -> Vec<u8> {
+    let controls: Vec<String> = (0..count).map(control).collect();
     format!(r#"{{"value":[{}]}}"#, controls.join(",")).into_bytes()
 }
 

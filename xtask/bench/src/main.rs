@@ -9,15 +9,19 @@
 mod blocks;
 #[cfg(feature = "sandbox")]
 mod client;
+mod document;
 mod equality;
 mod floor;
 mod groups;
 mod input;
 mod mapping;
 mod native;
+mod plot;
 mod process;
 #[cfg(feature = "sandbox")]
 mod sandbox;
+#[cfg(feature = "sandbox")]
+mod scale;
 #[cfg(feature = "sandbox")]
 mod sdk;
 #[cfg(feature = "sandbox")]
@@ -27,21 +31,22 @@ mod start;
 mod table;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::groups::{Stop, Tools};
+use crate::table::Figures;
 
 const USAGE: &str = "benchmark [--only ROW]… [--pairs N] [--subscriptions N] [--json] [--compare] [--plugin FILE] \
                      [--harness FILE] [--peers FOLDER] [--vrl FILE] [--jq FILE] [--python FILE] \
-                     [--tenzir FILE]";
+                     [--tenzir FILE] [--write] [--from FILE] [--built TEXT]";
 
 /// The number of pairs. More pairs do not change the medians; fewer than seven give no reliable median.
 const PAIRS: usize = 11;
 
 fn main() -> ExitCode {
     #[cfg(feature = "sandbox")]
-    if let Some(status) = client::as_told() {
+    if let Some(status) = client::as_told().or_else(scale::as_told) {
         return status;
     }
     match run() {
@@ -57,7 +62,8 @@ fn main() -> ExitCode {
 /// Returns whether every row that was asked for has its figures, or a good reason to be left out.
 fn run() -> Result<bool, String> {
     let (mut only, mut pairs, mut tools) = (Vec::new(), PAIRS, Tools::none());
-    let (mut json, mut compare) = (false, false);
+    let mut from: Option<String> = None;
+    let (mut json, mut compare, mut write, mut built) = (false, false, false, "in an unknown way".to_owned());
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value; {USAGE}"));
@@ -69,6 +75,9 @@ fn run() -> Result<bool, String> {
         match argument.as_str() {
             "--json" => json = true,
             "--compare" => compare = true,
+            "--write" => write = true,
+            "--from" => from = Some(value()?),
+            "--built" => built = value()?,
             "--pairs" => pairs = number("pairs", 7)?,
             "--subscriptions" => tools.subscriptions = number("subscriptions", 1)?,
             "--only" => only.push(value()?),
@@ -86,9 +95,31 @@ fn run() -> Result<bool, String> {
     if compare {
         return compared(&tools);
     }
+    let (figures, complete) = match from {
+        Some(file) => (document::figures(Path::new(&file))?, true),
+        None => measured(groups, &tools, pairs, &machine(&built)),
+    };
+    let text = match json {
+        true => serde_json::to_string_pretty(&figures).map_err(|error| error.to_string())? + "\n",
+        false => table::table(&figures.iter().collect::<Vec<_>>()),
+    };
+    printed(&text)?;
+    if write {
+        document::write(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs"), figures)?;
+    }
+    Ok(complete)
+}
+
+/// Measures the rows, and returns their figures, and whether each row has figures or a good reason to be left out.
+fn measured(
+    groups: Vec<(&groups::Group, Vec<&'static str>)>,
+    tools: &Tools,
+    pairs: usize,
+    machine: &str,
+) -> (Vec<Figures>, bool) {
     let (mut figures, mut complete) = (Vec::new(), true);
     for (group, names) in groups {
-        let rows = match (group.rows)(&tools, &names) {
+        let rows = match (group.rows)(tools, &names) {
             Ok(rows) => rows,
             Err(Stop::Absent(why)) => {
                 eprintln!("left out: {}: {why}", names.join(", "));
@@ -103,7 +134,7 @@ fn run() -> Result<bool, String> {
         for row in rows.into_iter().filter(|row| names.contains(&row.name.as_str())) {
             let name = row.name.clone();
             eprintln!("measures {name}");
-            match row.measured(pairs) {
+            match row.measured(pairs, machine) {
                 Ok(measured) => figures.push(measured),
                 Err(why) => {
                     eprintln!("error: {name}: {why}");
@@ -112,11 +143,16 @@ fn run() -> Result<bool, String> {
             }
         }
     }
-    let text = match json {
-        true => serde_json::to_string_pretty(&figures).map_err(|error| error.to_string())? + "\n",
-        false => table::table(&figures),
-    };
-    Ok(printed(&text)? && complete)
+    (figures, complete)
+}
+
+/// Describes the machine, and how the programs were built.
+fn machine(built: &str) -> String {
+    let about = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = about.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("an unknown processor", |(_, model)| model.trim());
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    format!("{model}, {cores} processors, built {built}")
 }
 
 /// Compares the events of each peer that is at hand with the plugin's, and measures nothing.

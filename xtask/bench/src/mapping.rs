@@ -141,9 +141,11 @@ impl Drop for Resident {
 struct Batch {
     folder: TempDir,
     /// Makes the command that maps so many polls, which lie in the folder.
-    command: Box<dyn Fn(&Path, u32) -> Result<Command, String>>,
+    command: Box<NewCommand>,
     start: Duration,
 }
+
+type NewCommand = dyn Fn(&Path, u32) -> Result<Command, String>;
 
 impl Batch {
     /// Compares the events of the program, and measures its start.

@@ -63,9 +63,12 @@ impl Process {
 
     /// Returns the largest resident memory so far; `None` once the process has ended.
     pub fn peak_bytes(&self) -> Option<f64> {
-        let text = self.proc("status").ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-        line.trim().trim_end_matches(" kB").parse::<f64>().ok().map(|kib| kib * 1024.0)
+        bytes(&self.proc("status").ok()?, "VmHWM:")
+    }
+
+    /// Returns the resident memory.
+    pub fn resident_bytes(&self) -> Result<f64, String> {
+        bytes(&self.proc("status")?, "VmRSS:").ok_or_else(|| "the system does not tell the resident memory".to_owned())
     }
 
     fn proc(&self, name: &str) -> Result<String, String> {
@@ -76,6 +79,18 @@ impl Process {
     fn pid(&self) -> Result<Pid, String> {
         Pid::from_raw(self.0.id().cast_signed()).ok_or_else(|| "a process has the number 0".to_owned())
     }
+}
+
+/// Returns the resident memory of this process.
+#[cfg(feature = "sandbox")]
+pub fn own_resident_bytes() -> Result<f64, String> {
+    let status = std::fs::read_to_string("/proc/self/status").map_err(|error| error.to_string())?;
+    bytes(&status, "VmRSS:").ok_or_else(|| "the system does not tell the resident memory".to_owned())
+}
+
+fn bytes(status: &str, key: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+    line.trim().trim_end_matches(" kB").parse::<f64>().ok().map(|kib| kib * 1024.0)
 }
 
 impl Drop for Process {

@@ -194,7 +194,7 @@ impl Transport for Memory {
 }
 
 /// Returns a token of the length that Microsoft's have for an application, for which the host searches each answer.
-fn token() -> String {
+pub fn token() -> String {
     const CHARACTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut state = 1_u64;
     let mut part = |length: usize| {

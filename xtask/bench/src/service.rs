@@ -142,6 +142,11 @@ impl<'a> Collector<'a> {
         self.process.processor()
     }
 
+    /// Returns the resident memory.
+    pub fn resident_bytes(&self) -> Result<f64, String> {
+        self.process.resident_bytes()
+    }
+
     /// Ends the collector.
     pub fn ended(self) -> Result<Ended, String> {
         self.process.stop()?;

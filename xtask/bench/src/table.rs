@@ -1,6 +1,6 @@
 //! The rows, and the table of their figures.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::blocks::{self, Measured, Work};
 
@@ -34,27 +34,37 @@ pub enum Goal {
 }
 
 /// The figures of a row.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub struct Figures {
-    row: String,
-    what: String,
-    unit: &'static str,
-    ours: f64,
-    beside: Option<&'static str>,
+    /// The name of the row.
+    pub row: String,
+    /// A description of the work, for people.
+    pub what: String,
+    /// The unit of the figures.
+    pub unit: String,
+    /// Our figure.
+    pub ours: f64,
+    beside: Option<String>,
     other: Option<f64>,
     /// Above 1, ours is better.
     ratio: Option<f64>,
     /// The smallest and the largest ratio of the pairs; without another side, of our figures.
     spread: [f64; 2],
     records_per_second: Option<f64>,
-    goals: Vec<Judged>,
+    /// The goals of the project.
+    pub goals: Vec<Judged>,
+    /// Where the row was measured.
+    pub machine: String,
 }
 
 /// A goal, and whether the figures reach it.
-#[derive(Serialize)]
-struct Judged {
+#[derive(Serialize, Deserialize)]
+pub struct Judged {
     goal: String,
-    reached: bool,
+    /// Our largest figure that reaches the goal, if the goal is one of our figure.
+    pub most: Option<f64>,
+    /// Whether the figures reach it.
+    pub reached: bool,
 }
 
 impl Row {
@@ -75,31 +85,37 @@ impl Row {
         Row { name, what, unit: MICROSECONDS, beside, goals, records, measure: Box::new(measure) }
     }
 
-    /// Measures the row.
-    pub fn measured(self, pairs: usize) -> Result<Figures, String> {
+    /// Measures the row on this machine.
+    pub fn measured(self, pairs: usize, machine: &str) -> Result<Figures, String> {
         let Measured { ours, other, ratio, spread } = (self.measure)(pairs)?;
         let rate = (self.records > 0).then(|| self.records as f64 / ours * 1e6);
         let judged = |goal: &Goal| match *goal {
-            Goal::Ratio(least) => {
-                Judged { goal: format!("≥ {least:.2} ×"), reached: ratio.is_some_and(|ratio| ratio >= least) }
+            Goal::Ratio(least) => Judged {
+                goal: format!("≥ {least:.2} ×"),
+                most: None,
+                reached: ratio.is_some_and(|ratio| ratio >= least),
+            },
+            Goal::Most(most) => {
+                Judged { goal: format!("≤ {} {}", figure(most), self.unit), most: Some(most), reached: ours <= most }
             }
-            Goal::Most(most) => Judged { goal: format!("≤ {} {}", figure(most), self.unit), reached: ours <= most },
             Goal::Rate(least) => Judged {
                 goal: format!("≥ {} records/s", thousands(least)),
+                most: None,
                 reached: rate.is_some_and(|rate| rate >= least),
             },
         };
         Ok(Figures {
             row: self.name,
             what: self.what,
-            unit: self.unit,
+            unit: self.unit.to_owned(),
             ours,
-            beside: other.map(|_| self.beside),
+            beside: other.map(|_| self.beside.to_owned()),
             other,
             ratio,
             spread,
             records_per_second: rate,
             goals: self.goals.iter().map(judged).collect(),
+            machine: machine.to_owned(),
         })
     }
 }
@@ -108,12 +124,12 @@ impl Row {
 const MICROSECONDS: &str = "µs";
 
 /// Returns the table for people, in Markdown, as `docs/performance.md` has it.
-pub fn table(figures: &[Figures]) -> String {
+pub fn table(figures: &[&Figures]) -> String {
     let mut table = "| row | what | ours | the other | ratio | spread | goal | reached | records/s |\n".to_owned();
     table += "|---|---|---|---|---|---|---|---|---|\n";
     for one in figures {
         let with_unit = |value: f64| format!("{} {}", figure(value), one.unit);
-        let other = match (one.other, one.beside) {
+        let other = match (one.other, &one.beside) {
             (Some(other), Some(beside)) => format!("{} ({beside})", with_unit(other)),
             _ => "–".to_owned(),
         };
@@ -143,7 +159,7 @@ pub fn table(figures: &[Figures]) -> String {
 }
 
 /// Returns a number with about three digits that count.
-fn figure(value: f64) -> String {
+pub fn figure(value: f64) -> String {
     match value.abs() {
         large if large >= 1e3 => thousands(value),
         large if large >= 99.5 => format!("{value:.0}"),
@@ -154,7 +170,7 @@ fn figure(value: f64) -> String {
 }
 
 /// Returns a whole number with a comma before each three digits.
-fn thousands(value: f64) -> String {
+pub fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -184,8 +200,8 @@ mod tests {
         let beside = Measured { ours: 1_250.0, other: Some(286.0), ratio: Some(0.2288), spread: [0.2, 0.25] };
         let alone = Measured { ours: 31.46, other: None, ratio: None, spread: [30.0, 33.0] };
         let figures: Vec<Figures> =
-            [beside, alone].into_iter().map(|measured| row(measured).measured(7).unwrap()).collect();
-        let table = table(&figures);
+            [beside, alone].into_iter().map(|measured| row(measured).measured(7, "here").unwrap()).collect();
+        let table = table(&figures.iter().collect::<Vec<_>>());
         let lines: Vec<&str> = table.lines().skip(2).collect();
         assert_eq!(
             lines,

@@ -54,6 +54,16 @@ fn a_row_that_does_not_exist_is_an_error_that_names_all_rows() {
 }
 
 #[test]
+fn figures_are_read_from_a_file() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/performance.json");
+    let output = benchmark(&["--from", &file.to_string_lossy()]);
+    let table = text(&output.stdout);
+    assert!(output.status.success() && table.contains("\n| native-unchanged | `normalize`, "), "{table}");
+    let output = benchmark(&["--from", "no/such/file.json"]);
+    assert!(text(&output.stderr).starts_with("error: no/such/file.json: "), "{}", text(&output.stderr));
+}
+
+#[test]
 fn jq_maps_the_poll_to_the_events_of_the_plugin() {
     let output = benchmark(&["--compare", "--jq", &jq()]);
     let told = text(&output.stdout);

@@ -147,11 +147,13 @@ fn no_engine(_: &Tools, _: &[&'static str]) -> Result<Vec<Row>, Stop> {
     Err(Stop::Absent("this build has no engine".to_owned()))
 }
 
-/// Returns the groups with a row whose name begins like one that was asked for, all of them if nothing was; each with
-/// the names of those rows.
+/// Returns the groups with a row that was asked for by its name, or else by the beginning of its name, all of them if
+/// nothing was asked for; each with the names of those rows.
 pub fn asked_for(only: &[String]) -> Result<Vec<(&'static Group, Vec<&'static str>)>, String> {
-    let is_asked_for =
-        |name: &&&str| only.is_empty() || only.iter().any(|beginning| name.starts_with(beginning.as_str()));
+    let is_meant = |name: &str, asked: &str| {
+        if names().any(|known| known == asked) { name == asked } else { name.starts_with(asked) }
+    };
+    let is_asked_for = |name: &&&str| only.is_empty() || only.iter().any(|asked| is_meant(name, asked));
     for beginning in only {
         if !names().any(|name| name.starts_with(beginning.as_str())) {
             let names: Vec<&str> = names().collect();
@@ -177,6 +179,7 @@ mod tests {
             names(&["native-f", "mapping-vrl", "start"]),
             Ok(vec![vec!["native-first"], vec!["mapping-vrl"], vec!["start-cached", "start-empty"]])
         );
+        assert_eq!(names(&["scale-poll-10"]), Ok(vec![vec!["scale-poll-10"]]), "no row with more feeds");
         assert_eq!(names(&[]).map(|groups| groups.len()), Ok(GROUPS.len()));
         let Err::<_, String>(error) = names(&["native", "native-x"]) else { panic!("a row that does not exist") };
         assert!(

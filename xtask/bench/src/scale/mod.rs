@@ -143,6 +143,9 @@ fn of_process<T: DeserializeOwned>(what: &str, feeds: usize) -> Result<T, String
     let mut command = Command::new(program);
     command.args([COLLECTOR, what, &feeds.to_string()]).stderr(Stdio::inherit());
     let output = command.output().map_err(|error| format!("failed to start a collector: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("a collector with {feeds} feeds ended with {}", output.status));
+    }
     serde_json::from_slice(&output.stdout).map_err(|error| format!("a collector with {feeds} feeds: {error}"))
 }
 

@@ -49,6 +49,8 @@ def installed(name):
 
 def unpacked(program):
     """The folder into which `cargo xtask test` unpacked a program, or nothing if the program is installed."""
+    if program is None:
+        raise Fault("the program is missing: install it, or run `cargo xtask test`, which unpacks Debian's into target/")
     folder = Path(program).parent.parent.parent
     return folder if folder.is_relative_to(ROOT / "target") else None
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, params};
+use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use source_host::contract::Scope;
 use source_host::digest::ShortDigest;
 
@@ -42,12 +42,12 @@ pub(super) fn scope_row(row: &Row<'_>) -> rusqlite::Result<ScopeRow> {
 
 /// Writes a scope and returns its number. `figure` is the subject of the figure that stands for the whole scope; `None`
 /// keeps the stored one. If the scope belonged to another tenant, all data of that tenant is removed.
-pub(super) fn keep_scope(transaction: &Transaction<'_>, row: &ScopeRow, figure: Option<&str>) -> rusqlite::Result<i64> {
-    let of_another: Option<i64> = transaction
-        .prepare_cached("SELECT number FROM scope WHERE feed = ?1 AND scope = ?2 AND tenant <> ?3")?
-        .query_row(params![row.feed, row.scope.id, row.tenant], |row| row.get(0))
+pub(super) fn keep_scope(transaction: &Connection, row: &ScopeRow, figure: Option<&str>) -> rusqlite::Result<i64> {
+    let known: Option<(i64, bool)> = transaction
+        .prepare_cached("SELECT number, tenant = ?3 FROM scope WHERE feed = ?1 AND scope = ?2")?
+        .query_row(params![row.feed, row.scope.id, row.tenant], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    if let Some(number) = of_another {
+    if let Some((number, false)) = known {
         transaction.execute("DELETE FROM state WHERE scope = ?1", [number])?;
         transaction.execute("DELETE FROM history WHERE scope = ?1", [number])?;
         transaction.execute("UPDATE scope SET figure = NULL WHERE number = ?1", [number])?;
@@ -55,31 +55,27 @@ pub(super) fn keep_scope(transaction: &Transaction<'_>, row: &ScopeRow, figure: 
     let text = |value: Result<String, serde_json::Error>| {
         value.map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
     };
+    let (discovered, standing) =
+        (text(serde_json::to_string(&row.scope))?, text(serde_json::to_string(&row.standing))?);
+    if let Some((number, _)) = known {
+        transaction
+            .prepare_cached(
+                "UPDATE scope SET tenant = ?2, discovered = ?3, standing = ?4, figure = coalesce(?5, figure)
+                 WHERE number = ?1",
+            )?
+            .execute(params![number, row.tenant, discovered, standing, figure])?;
+        return Ok(number);
+    }
     transaction
         .prepare_cached(
-            "INSERT INTO scope (feed, scope, tenant, discovered, standing, figure)
-             VALUES (:feed, :scope, :tenant, :discovered, :standing, :figure)
-             ON CONFLICT (feed, scope) DO UPDATE SET
-                 tenant = excluded.tenant, discovered = excluded.discovered, standing = excluded.standing,
-                 figure = coalesce(excluded.figure, figure)
-             RETURNING number",
+            "INSERT INTO scope (feed, scope, tenant, discovered, standing, figure) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
-        .query_row(
-            named_params! {
-                ":feed": row.feed,
-                ":scope": row.scope.id,
-                ":tenant": row.tenant,
-                ":discovered": text(serde_json::to_string(&row.scope))?,
-                ":standing": text(serde_json::to_string(&row.standing))?,
-                ":figure": figure,
-            },
-            |row| row.get(0),
-        )
+        .insert(params![row.feed, row.scope.id, row.tenant, discovered, standing, figure])
 }
 
 /// Writes the figures that differ from the previous ones. A plugin may return numbers that are not finite; they are
 /// skipped and do not fail the poll.
-pub(super) fn keep_figures(transaction: &Transaction<'_>, scope: i64, poll: &PollRecord) -> rusqlite::Result<()> {
+pub(super) fn keep_figures(transaction: &Connection, scope: i64, poll: &PollRecord) -> rusqlite::Result<()> {
     let mut last = transaction.prepare_cached(
         "SELECT value = :value AND maximum = :maximum AND weight = :weight FROM history
          WHERE scope = :scope AND subject = :subject ORDER BY time DESC LIMIT 1",
@@ -121,11 +117,7 @@ pub(super) fn keep_figures(transaction: &Transaction<'_>, scope: i64, poll: &Pol
 
 /// Returns subject, kind and title of the stored figures whose kind the poll has, but whose subject it lacks: the service
 /// does not measure them any more. Figures whose largest value is 0 already are left out.
-fn gone(
-    transaction: &Transaction<'_>,
-    scope: i64,
-    poll: &PollRecord,
-) -> rusqlite::Result<Vec<(String, String, String)>> {
+fn gone(transaction: &Connection, scope: i64, poll: &PollRecord) -> rusqlite::Result<Vec<(String, String, String)>> {
     let kinds: HashSet<&str> = poll.measures.iter().map(|measure| measure.kind.as_str()).collect();
     if kinds.is_empty() {
         return Ok(Vec::new());
@@ -150,7 +142,7 @@ fn gone(
     rows.filter(|row| row.as_ref().map_or(true, is_gone)).collect()
 }
 
-pub(super) fn queue(transaction: &Transaction<'_>, poll: &PollRecord) -> rusqlite::Result<()> {
+pub(super) fn queue(transaction: &Connection, poll: &PollRecord) -> rusqlite::Result<()> {
     let mut insert = transaction.prepare_cached(
         "INSERT INTO outbox (sink, tenant, feed, scope, uid, time, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
@@ -188,7 +180,7 @@ pub(super) fn backlog(connection: &Connection) -> rusqlite::Result<Vec<Backlog>>
 }
 
 /// Returns the bytes of a feed's events that wait for the poll's sinks.
-pub(super) fn waiting(transaction: &Transaction<'_>, poll: &PollRecord) -> rusqlite::Result<u64> {
+pub(super) fn waiting(transaction: &Connection, poll: &PollRecord) -> rusqlite::Result<u64> {
     let mut select = transaction.prepare_cached(
         "SELECT coalesce(sum(length(body)), 0) FROM outbox WHERE sink = ?1 AND feed = ?2 AND tenant = ?3",
     )?;
@@ -201,19 +193,19 @@ pub(super) fn waiting(transaction: &Transaction<'_>, poll: &PollRecord) -> rusql
 }
 
 /// Returns the number of feeds with stored data.
-pub(super) fn keeping_feeds(transaction: &Transaction<'_>) -> rusqlite::Result<u64> {
+pub(super) fn keeping_feeds(transaction: &Connection) -> rusqlite::Result<u64> {
     let mut select = transaction.prepare_cached("SELECT count(*) FROM kept WHERE bytes > 0")?;
     select.query_row([], |row| row.get::<_, i64>(0)).map(|count| count as u64)
 }
 
 /// Returns the bytes of free pages within the file.
 pub(super) fn reusable(connection: &Connection) -> rusqlite::Result<u64> {
-    let told = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    Ok(told("freelist_count")? as u64 * told("page_size")? as u64)
+    let told = |pragma: &str| connection.prepare_cached(pragma)?.query_row([], |row| row.get::<_, i64>(0));
+    Ok(told("PRAGMA freelist_count")? as u64 * told("PRAGMA page_size")? as u64)
 }
 
 /// Returns the bytes that are kept of a scope's feed, and of all feeds of its tenant.
-pub(super) fn kept(transaction: &Transaction<'_>, row: &ScopeRow) -> rusqlite::Result<StoredBytes> {
+pub(super) fn kept(transaction: &Connection, row: &ScopeRow) -> rusqlite::Result<StoredBytes> {
     let bytes = |row: &Row<'_>, column: usize| row.get::<_, i64>(column).map(|bytes| bytes as u64);
     transaction
         .prepare_cached(

@@ -1,6 +1,7 @@
 //! The schema of the file, step by step.
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use source_host::cause::Cause;
 
 use crate::limits;
@@ -147,6 +148,8 @@ pub(super) fn prepare(connection: &mut Connection) -> rusqlite::Result<Option<St
     // A negative number means KiB.
     connection.pragma_update(None, "cache_size", -limits::STORE_CACHE_KIB)?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    // Otherwise, SQLite prepares a statement anew each time that a value is compared with a range.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     for (version, migration) in (found + 1..=known).zip(MIGRATIONS.iter().skip(found as usize)) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(migration)?;

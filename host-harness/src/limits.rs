@@ -116,6 +116,9 @@ pub const ROTATE_BYTES: u64 = 256 << 20;
 /// The shortest period of a file of events; a shorter one would make a file for nearly each poll.
 pub const LEAST_ROTATION: Duration = Duration::from_secs(60);
 
+/// Polls that one transaction of the store commits. Later ones wait for the next one, so that a crash repeats few.
+pub const COMMITS_AT_ONCE: usize = 32;
+
 /// Memory in KiB for the store's page cache: a commit changes some dozen pages of 4 KiB.
 pub const STORE_CACHE_KIB: i64 = 1 << 10;
 

@@ -52,8 +52,11 @@ impl Store for Flaky {
         self.store.state(tenant, feed, scope)
     }
 
-    fn commit(&mut self, poll: &PollRecord) -> StoreResult<StoredBytes> {
-        self.taking()?.commit(poll)
+    fn commit_all(&mut self, polls: &[&PollRecord]) -> Vec<StoreResult<StoredBytes>> {
+        match self.taking() {
+            Ok(store) => store.commit_all(polls),
+            Err(error) => polls.iter().map(|_| Err(error.clone())).collect(),
+        }
     }
 
     fn kept(&mut self) -> StoreResult<Vec<KeptRow>> {

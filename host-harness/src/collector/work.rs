@@ -193,7 +193,7 @@ impl Pipeline {
     pub async fn state(&self, task: &Task) -> Result<Option<Vec<u8>>, StoreError> {
         let (tenant, feed) = (Arc::clone(&task.admitted.tenant), Arc::clone(&task.admitted.id));
         let scope = task.scope.id.clone();
-        let state = self.store.ask(move |store| store.state(&tenant, &feed, &scope)).await?;
+        let state = self.store.read(move |store| store.state(&tenant, &feed, &scope)).await?;
         failpoint::pass("poll-state-read");
         Ok(state)
     }
@@ -276,8 +276,7 @@ impl Pipeline {
             budgets: *self.budgets.lock(),
         };
         let record = Arc::new(record);
-        let written = Arc::clone(&record);
-        let committed = self.store.ask(move |store| store.commit(&written)).await;
+        let committed = self.store.commit(Arc::clone(&record)).await;
         self.metrics.feed(tenant, id, |counts| counts.used(&usage));
         let kept = match committed {
             Ok(kept) => kept,

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,7 @@ pub mod sqlite;
 
 use self::budget::{Budgets, Excess, StoredBytes};
 use self::space::FreeSpace;
+use crate::limits;
 
 /// The events of one tenant that wait for one sink.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -333,7 +334,12 @@ pub trait Store: Send {
     /// Returns the plugin's state of a scope; `None` if the state is another tenant's.
     fn state(&mut self, tenant: &str, feed: &str, scope: &str) -> StoreResult<Option<Vec<u8>>>;
     /// Writes all data that a poll leaves, or nothing. Returns the bytes that are then kept of the feed and its tenant.
-    fn commit(&mut self, poll: &PollRecord) -> StoreResult<StoredBytes>;
+    fn commit(&mut self, poll: &PollRecord) -> StoreResult<StoredBytes> {
+        self.commit_all(&[poll]).remove(0)
+    }
+    /// Commits several polls at once; of each one, all data is written or nothing. The results are in the order of the
+    /// polls.
+    fn commit_all(&mut self, polls: &[&PollRecord]) -> Vec<StoreResult<StoredBytes>>;
     /// Returns the bytes that are kept of each feed, without the outbox.
     fn kept(&mut self) -> StoreResult<Vec<KeptRow>>;
     /// Writes the standing of scopes, without a poll.
@@ -370,8 +376,59 @@ type StoreJob = Box<dyn FnOnce(&mut dyn Store) + Send>;
 /// A task for the thread of a store.
 enum StoreTask {
     Job(StoreJob),
+    /// A question that changes nothing, and is about nothing that waits to be committed.
+    Reading(StoreJob),
+    Commit(PollToCommit),
     /// Closes the store, and answers when it is closed.
     Close(oneshot::Sender<StoreResult<()>>),
+}
+
+/// A poll that ended, and its recipient's place.
+struct PollToCommit {
+    record: Arc<PollRecord>,
+    answer: oneshot::Sender<StoreResult<StoredBytes>>,
+}
+
+/// Does the tasks of a store until it is told to close.
+fn serve(mut store: impl Store, tasks: mpsc::Receiver<StoreTask>) {
+    let mut next = None;
+    while let Some(task) = next.take().or_else(|| tasks.recv().ok()) {
+        match task {
+            StoreTask::Job(job) | StoreTask::Reading(job) => job(&mut store),
+            StoreTask::Commit(first) => next = commit(&mut store, first, &tasks),
+            StoreTask::Close(answer) => {
+                let closed = store.close();
+                // The database closes its files and frees the lock before the answer.
+                drop(store);
+                // Tasks that still wait get no answer.
+                drop(tasks);
+                drop(answer.send(closed));
+                return;
+            }
+        }
+    }
+}
+
+/// Commits a poll together with those that wait behind it: a sync of the disk takes longer than all their statements.
+/// Returns the first task that has to wait for the commit.
+fn commit(store: &mut dyn Store, first: PollToCommit, tasks: &mpsc::Receiver<StoreTask>) -> Option<StoreTask> {
+    let (mut polls, mut next) = (vec![first], None);
+    while polls.len() < limits::COMMITS_AT_ONCE {
+        match tasks.try_recv() {
+            Ok(StoreTask::Commit(poll)) => polls.push(poll),
+            Ok(StoreTask::Reading(job)) => job(store),
+            other => {
+                next = other.ok();
+                break;
+            }
+        }
+    }
+    let records: Vec<&PollRecord> = polls.iter().map(|poll| &*poll.record).collect();
+    let committed = store.commit_all(&records);
+    for (poll, kept) in polls.into_iter().zip(committed) {
+        drop(poll.answer.send(kept));
+    }
+    next
 }
 
 /// The handle of a store on its thread. Cheap to clone; the thread ends when it is told to close, or with the last
@@ -385,25 +442,10 @@ pub struct StoreHandle {
 
 impl StoreHandle {
     /// Moves a store to its own thread.
-    pub fn start(mut store: impl Store + 'static, file: PathBuf) -> std::io::Result<StoreHandle> {
+    pub fn start(store: impl Store + 'static, file: PathBuf) -> std::io::Result<StoreHandle> {
         let space = store.space();
         let (tasks, waiting) = mpsc::channel();
-        thread::Builder::new().name("store".to_owned()).spawn(move || {
-            while let Ok(task) = waiting.recv() {
-                match task {
-                    StoreTask::Job(job) => job(&mut store),
-                    StoreTask::Close(answer) => {
-                        let closed = store.close();
-                        // The database closes its files and frees the lock before the answer.
-                        drop(store);
-                        // Tasks that still wait get no answer.
-                        drop(waiting);
-                        drop(answer.send(closed));
-                        return;
-                    }
-                }
-            }
-        })?;
+        thread::Builder::new().name("store".to_owned()).spawn(move || serve(store, waiting))?;
         Ok(StoreHandle { tasks, file, space })
     }
 
@@ -414,6 +456,21 @@ impl StoreHandle {
     ) -> StoreResult<T> {
         let (answer, waiting) = oneshot::channel();
         self.give(StoreTask::Job(Box::new(move |store| drop(answer.send(question(store))))), waiting).await
+    }
+
+    /// Runs a question that changes nothing. The answer may lack polls whose commits were not answered yet.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut dyn Store) -> StoreResult<T> + Send + 'static,
+    ) -> StoreResult<T> {
+        let (answer, waiting) = oneshot::channel();
+        self.give(StoreTask::Reading(Box::new(move |store| drop(answer.send(question(store))))), waiting).await
+    }
+
+    /// Commits a poll, in one transaction with others that ended at the same time.
+    pub async fn commit(&self, record: Arc<PollRecord>) -> StoreResult<StoredBytes> {
+        let (answer, waiting) = oneshot::channel();
+        self.give(StoreTask::Commit(PollToCommit { record, answer }), waiting).await
     }
 
     /// The store's file.

@@ -12,7 +12,7 @@ mod tests;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, ToSql, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, ToSql, Transaction, params};
 use source_host::cause::Cause;
 use source_host::failpoint;
 use source_host::limits::milliseconds;
@@ -93,6 +93,51 @@ fn classify(error: rusqlite::Error) -> StoreErrorKind {
     }
 }
 
+/// Writes all data that a poll leaves, or nothing. Returns the bytes that are then kept of the feed and its tenant.
+fn keep(
+    transaction: &mut Transaction<'_>,
+    poll: &PollRecord,
+    space: &FreeSpace,
+) -> rusqlite::Result<Result<StoredBytes, Excess>> {
+    let low = space.look(reusable(transaction)?, poll.budgets.min_free_bytes);
+    let transaction = transaction.savepoint()?;
+    let before = kept(&transaction, &poll.row)?;
+    let figure = of_whole(&poll.measures).map(|measure| measure.subject.as_str());
+    let scope = keep_scope(&transaction, &poll.row, figure)?;
+    if let Some(state) = &poll.state {
+        transaction
+            .prepare_cached(
+                "INSERT INTO state (scope, value) VALUES (?1, ?2)
+                 ON CONFLICT (scope) DO UPDATE SET value = excluded.value",
+            )?
+            .execute(params![scope, state])?;
+    }
+    failpoint::pass("commit-state-written");
+    keep_figures(&transaction, scope, poll)?;
+    failpoint::pass("commit-history-written");
+    let after = kept(&transaction, &poll.row)?;
+    if let Some(excess) = poll.budgets.passed(before, after) {
+        return Ok(Err(excess));
+    }
+    if let Some(low) = low {
+        let waiting = waiting(&transaction, poll)?;
+        let events: u64 = poll.events.iter().map(|event| event.body.len() as u64).sum();
+        let (before, bytes) = (before.feed + waiting, after.feed + waiting + events * poll.sinks.len() as u64);
+        let most = low.share(keeping_feeds(&transaction)?);
+        // A poll that keeps no more than before needs no space, and is accepted.
+        if bytes > before && bytes > most {
+            return Ok(Err(Excess::Share { bytes, most, low }));
+        }
+    }
+    queue(&transaction, poll)?;
+    failpoint::pass("commit-events-queued");
+    if let Some(throttle) = &poll.throttle {
+        keep_throttle(&transaction, throttle)?;
+    }
+    transaction.commit()?;
+    Ok(Ok(after))
+}
+
 impl Store for SqliteStore {
     fn salt(&mut self) -> StoreResult<String> {
         self.run(|connection| connection.query_row("SELECT value FROM salt", [], |row| row.get(0)))
@@ -139,51 +184,27 @@ impl Store for SqliteStore {
         })
     }
 
-    fn commit(&mut self, poll: &PollRecord) -> StoreResult<StoredBytes> {
+    fn commit_all(&mut self, polls: &[&PollRecord]) -> Vec<StoreResult<StoredBytes>> {
         failpoint::pass("commit-begin");
         let space = self.space.clone();
         let committed = self.run(|connection| {
-            let low = space.look(reusable(connection)?, poll.budgets.min_free_bytes);
-            let transaction = connection.transaction()?;
-            let before = kept(&transaction, &poll.row)?;
-            let figure = of_whole(&poll.measures).map(|measure| measure.subject.as_str());
-            let scope = keep_scope(&transaction, &poll.row, figure)?;
-            if let Some(state) = &poll.state {
-                transaction
-                    .prepare_cached(
-                        "INSERT INTO state (scope, value) VALUES (?1, ?2)
-                         ON CONFLICT (scope) DO UPDATE SET value = excluded.value",
-                    )?
-                    .execute(params![scope, state])?;
-            }
-            failpoint::pass("commit-state-written");
-            keep_figures(&transaction, scope, poll)?;
-            failpoint::pass("commit-history-written");
-            let after = kept(&transaction, &poll.row)?;
-            if let Some(excess) = poll.budgets.passed(before, after) {
-                return Ok(Err(excess));
-            }
-            if let Some(low) = low {
-                let waiting = waiting(&transaction, poll)?;
-                let events: u64 = poll.events.iter().map(|event| event.body.len() as u64).sum();
-                let (before, bytes) = (before.feed + waiting, after.feed + waiting + events * poll.sinks.len() as u64);
-                let most = low.share(keeping_feeds(&transaction)?);
-                // A poll that keeps no more than before needs no space, and is accepted.
-                if bytes > before && bytes > most {
-                    return Ok(Err(Excess::Share { bytes, most, low }));
-                }
-            }
-            queue(&transaction, poll)?;
-            failpoint::pass("commit-events-queued");
-            if let Some(throttle) = &poll.throttle {
-                keep_throttle(&transaction, throttle)?;
-            }
+            let mut transaction = connection.transaction()?;
+            let kept = polls.iter().map(|poll| keep(&mut transaction, poll, &space));
+            let kept = kept.collect::<rusqlite::Result<Vec<_>>>()?;
             failpoint::pass("commit-end");
             transaction.commit()?;
-            Ok(Ok(after))
-        })?;
-        failpoint::pass("commit-durable");
-        committed.map_err(|excess| StoreError { file: self.file.clone(), what: StoreErrorKind::OverBudget(excess) })
+            Ok(kept)
+        });
+        match committed {
+            Ok(kept) => {
+                failpoint::pass("commit-durable");
+                let over = |excess| StoreError { file: self.file.clone(), what: StoreErrorKind::OverBudget(excess) };
+                kept.into_iter().map(|kept| kept.map_err(over)).collect()
+            }
+            Err(error) if polls.len() <= 1 => vec![Err(error)],
+            // Each poll by itself: one that does not fit on the disk does not keep smaller ones from it.
+            Err(_) => polls.iter().map(|poll| self.commit(poll)).collect(),
+        }
     }
 
     fn kept(&mut self) -> StoreResult<Vec<KeptRow>> {

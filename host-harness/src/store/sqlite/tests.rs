@@ -9,7 +9,7 @@ use super::schema::{APPLICATION_ID, MIGRATIONS};
 use super::*;
 use crate::store::budget::Budgets;
 use crate::store::space::Room;
-use crate::store::{NewEvent, Polling, Standing};
+use crate::store::{NewEvent, Polling, Standing, StoreHandle};
 
 fn record(scope: &str, state: &str, events: usize) -> PollRecord {
     let text = |text: &str| text.to_owned();
@@ -74,6 +74,74 @@ fn a_commit_that_finds_the_disk_full_leaves_everything_as_it_was() {
     store.commit(&record("one", "after", 50)).unwrap();
     assert_eq!(store.state("contoso", "prod", "one").unwrap().unwrap(), b"after");
     assert_eq!(store.backlog().unwrap()[0].events, 53);
+}
+
+/// Counts the transactions in the log beside a file: the last page of each one has the size of the database in its header.
+fn transactions(file: &Path) -> usize {
+    let log = fs::read(format!("{}-wal", file.display())).unwrap();
+    let number = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap()) as usize;
+    let (page, salt) = (number(&log[8..12]), &log[16..24]);
+    // Frames of an earlier round have another salt.
+    let frames = log[32..].chunks(24 + page).filter(|frame| &frame[8..16] == salt);
+    frames.filter(|frame| number(&frame[4..8]) > 0).count()
+}
+
+#[test]
+fn polls_that_end_together_are_one_transaction_and_each_is_kept_or_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("collector.db");
+    let mut store = SqliteStore::open(&file).unwrap();
+    let before = transactions(&file);
+    let polls = [record("one", "state", 2), record("two", "state", 2), record("three", "state", 2)];
+    let [one, two, three] = &polls;
+    let budgets = Budgets { feed_bytes: 1, ..Budgets::default() };
+    let greedy = PollRecord { budgets, ..two.clone() };
+    let kept = store.commit_all(&[one, &greedy, three]);
+    assert!(kept[0].is_ok() && kept[2].is_ok());
+    assert!(matches!(kept[1], Err(StoreError { what: StoreErrorKind::OverBudget(_), .. })));
+    assert_eq!(transactions(&file), before + 1);
+    let scopes: Vec<String> = store.scopes().unwrap().into_iter().map(|row| row.scope.id).collect();
+    assert_eq!((scopes, store.backlog().unwrap()[0].events), (vec!["one".to_owned(), "three".to_owned()], 4));
+    check_sums(&mut store);
+}
+
+#[test]
+fn a_poll_that_does_not_fit_on_the_disk_keeps_no_smaller_one_from_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = SqliteStore::open(&folder.path().join("collector.db")).unwrap();
+    store.commit(&record("one", "before", 3)).unwrap();
+    limit(&mut store, 40);
+    let (large, small) = (record("one", "after", 200), record("two", "after", 1));
+    let kept = store.commit_all(&[&large, &small]);
+    assert_eq!(kept[0].as_ref().unwrap_err().what, StoreErrorKind::Full);
+    assert!(kept[1].is_ok());
+    assert_eq!(store.state("contoso", "prod", "one").unwrap().unwrap(), b"before");
+    assert_eq!(store.state("contoso", "prod", "two").unwrap().unwrap(), b"after");
+    assert_eq!(store.backlog().unwrap()[0].events, 4);
+}
+
+#[tokio::test]
+async fn polls_that_wait_for_the_store_are_committed_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("collector.db");
+    let handle = StoreHandle::start(SqliteStore::open(&file).unwrap(), file.clone()).unwrap();
+    let before = transactions(&file);
+    let (open, shut) = std::sync::mpsc::channel::<()>();
+    let busy = handle.ask(move |_| Ok(shut.recv()));
+    let polls = ["one", "two", "three"].map(|scope| Arc::new(record(scope, "state", 1)));
+    let commits = polls.map(|poll| handle.commit(poll));
+    let state = handle.read(|store| store.state("contoso", "prod", "one"));
+    let forgotten = handle.ask(|store| store.scopes());
+    let release = async {
+        tokio::task::yield_now().await;
+        open.send(()).unwrap();
+    };
+    let [one, two, three] = commits;
+    let (_, one, two, three, state, scopes, ()) = tokio::join!(busy, one, two, three, state, forgotten, release);
+    assert!(one.is_ok() && two.is_ok() && three.is_ok());
+    assert_eq!(state.unwrap(), None, "it was asked before the answer");
+    assert_eq!(scopes.unwrap().len(), 3, "it waits for what came before it");
+    assert_eq!(transactions(&file), before + 1);
 }
 
 fn version(store: &mut SqliteStore) -> u32 {

@@ -119,6 +119,13 @@ pub const LEAST_ROTATION: Duration = Duration::from_secs(60);
 /// Polls that one transaction of the store commits. Later ones wait for the next one, so that a crash repeats few.
 pub const COMMITS_AT_ONCE: usize = 32;
 
+/// Feeds that stay open between two jobs: an open feed holds its token, so that the plugin is not asked for it again, and
+/// takes some kilobytes.
+pub const OPEN_FEEDS: usize = 64;
+
+/// Time after which a feed that was left open is closed, if no job works with it.
+pub const OPEN_FEED: Duration = Duration::from_secs(30);
+
 /// Memory in KiB for the store's page cache: a commit changes some dozen pages of 4 KiB.
 pub const STORE_CACHE_KIB: i64 = 1 << 10;
 

@@ -9,6 +9,7 @@ use host_harness::built_in;
 use serde_json::json;
 use source_host::contract::{PollResult, Scope};
 use source_host::feed::{Feed, Identity, Usage};
+use source_host::limits::TOKEN_ANSWER_BYTES;
 use source_host::network::egress::Origins;
 use source_host::network::{IncomingResponse, OutgoingRequest, Transport, TransportFuture};
 use source_host::plugin::Plugin;
@@ -17,8 +18,8 @@ use source_host::plugin::engine::{Host, Setup};
 use source_host::plugin::tap::tapped;
 use source_simulator::estate::Estate;
 
-use super::scene::{DAY, HOUR, NETWORK, Scene, list, subscription};
-use crate::support::stage::Stage;
+use super::scene::{DAY, HOUR, NETWORK, SECOND, Scene, Service, list, subscription};
+use crate::support::stage::{Secrets, Stage};
 use crate::support::{NOON, allocations, cache, reference, settings};
 
 /// The expected numbers, of the poll that `cargo xtask bench` measures: one score, and 25 controls with their definitions,
@@ -140,4 +141,35 @@ async fn transactions() -> u64 {
     let (all_writes, all_polls) = now(&stage);
     assert!(all_polls > polls, "{polls} polls");
     (all_writes - writes) * 100 / (all_polls - polls)
+}
+
+/// The simulated service, whose answers with a token are too long to be kept: each feed that is opened asks for one.
+struct LongTokens(Arc<Service>);
+
+impl Transport for LongTokens {
+    fn send(&self, request: OutgoingRequest) -> TransportFuture<'_> {
+        let asks_for_token = request.url.path().contains("/oauth2/");
+        Box::pin(async move {
+            let mut answer = self.0.send(request).await?;
+            if asks_for_token {
+                let members = answer.body.split_off(1);
+                answer.body =
+                    [format!("{{\"padding\":\"{}\",", "x".repeat(TOKEN_ANSWER_BYTES)).into(), members].concat();
+            }
+            Ok(answer)
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_feed_stays_open_between_polls_that_follow_each_other() {
+    let scene = Scene::new(Estate::sized(1, 1));
+    let feed = scene.feed("a", 0, &list(&[subscription(0, 0)]), "");
+    let text = format!("{NETWORK}{}", feed.replace("[feed.settings]", "interval = \"5s\"\n[feed.settings]"));
+    let transport = Arc::new(LongTokens(Arc::clone(&scene.service)));
+    let mut stage = Stage::start(&scene.file(), &text, &Secrets::new(), &scene.now, transport).await;
+    // The host sends five equal requests for a token in five minutes: one for each poll would end the polls.
+    stage.run_until(NOON + 120 * SECOND).await;
+    let (polls, opened) = (scene.service.polls(&subscription(0, 0)), scene.service.times("/oauth2/").len());
+    assert!(polls >= 20 && (2..=5).contains(&opened), "opened {opened} times for {polls} polls in two minutes");
 }

@@ -55,6 +55,8 @@ pub struct Collector {
     agenda: Agenda,
     feeds: HashMap<u32, Box<FeedEntry>>,
     scopes: HashMap<u32, Box<ScopeEntry>>,
+    /// Feeds that stay open between two jobs, and since when.
+    left_open: HashMap<u32, (Arc<OpenedFeed>, u64)>,
     by_id: HashMap<Arc<str>, u32>,
     /// The agenda's numbers of tenants.
     tenant_numbers: HashMap<Arc<str>, u32>,
@@ -139,7 +141,7 @@ struct RunningJob {
 struct FeedEntry {
     admitted: Arc<AdmittedFeed>,
     tenant: u32,
-    /// Open while a job works with it. Boxed, because a weak reference keeps the memory of its target allocated.
+    /// Open while a job works with it, or while it is among those left open. Boxed, because a weak reference keeps the memory of its target allocated.
     open: Weak<OpenedFeed>,
     /// Scopes, in the order in which they were found, which is the order of their numbers.
     scopes: Vec<u32>,
@@ -194,6 +196,11 @@ impl ScopeEntry {
     }
 }
 
+/// Says whether a feed may stay open between two jobs.
+fn may_stay_open(since: u64, now: u64) -> bool {
+    now.abs_diff(since) < milliseconds(limits::OPEN_FEED)
+}
+
 /// The result of a job.
 enum JobResult {
     Searched { feed: u32, found: Result<Discovery, Failure>, wait: SearchWait },
@@ -236,6 +243,7 @@ impl Collector {
             agenda: Agenda::new(polls, polls_of_tenant),
             feeds: HashMap::new(),
             scopes: HashMap::new(),
+            left_open: HashMap::new(),
             by_id: HashMap::new(),
             tenant_numbers: HashMap::new(),
             numbers: NumberSequence::default(),
@@ -440,6 +448,7 @@ impl Collector {
             entry.admitted.hush();
         }
         self.throttles.retain(|_, until| *until > now);
+        self.left_open.retain(|_, (_, since)| may_stay_open(*since, now));
         self.tenants.sweep(now);
         if now >= self.pruned + milliseconds(limits::PRUNE) {
             self.pruned = now;

@@ -15,7 +15,7 @@ use crate::collector::agenda::Job;
 use crate::collector::log::{log_failure, log_notices, log_outcome, redacted};
 use crate::collector::work::{Done, NotKept, Task};
 use crate::collector::{
-    Collector, FeedEntry, JobFuture, JobResult, OpenedFeed, PollFault, ScopeEntry, ScopeKey, failure_of,
+    Collector, FeedEntry, JobFuture, JobResult, OpenedFeed, PollFault, ScopeEntry, ScopeKey, failure_of, may_stay_open,
 };
 use crate::limits;
 use crate::overview::counted;
@@ -86,14 +86,20 @@ impl Collector {
         }
     }
 
-    /// Returns the cell in which a feed stays open while a job works with it.
+    /// Returns the cell in which a feed stays open: while a job works with it, and a little longer, if few feeds are open.
     pub(super) fn opened(&mut self, feed: u32) -> Option<(Arc<AdmittedFeed>, Arc<OpenedFeed>)> {
-        let entry = self.feeds.get_mut(&feed)?;
+        let (entry, now) = (self.feeds.get_mut(&feed)?, (self.clock)());
+        if self.left_open.get(&feed).is_some_and(|(_, since)| !may_stay_open(*since, now)) {
+            self.left_open.remove(&feed);
+        }
         let cell = entry.open.upgrade().unwrap_or_else(|| {
             let cell = Arc::new(OnceCell::new());
             entry.open = Arc::downgrade(&cell);
             cell
         });
+        if self.left_open.len() < limits::OPEN_FEEDS {
+            self.left_open.entry(feed).or_insert_with(|| (Arc::clone(&cell), now));
+        }
         Some((Arc::clone(&entry.admitted), cell))
     }
 

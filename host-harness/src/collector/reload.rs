@@ -98,6 +98,8 @@ impl Collector {
         impatient: bool,
     ) {
         self.agenda.limit(polls, polls_of_tenant);
+        // The network may have changed, too.
+        self.left_open.clear();
         let now = (self.clock)();
         let goes_on =
             broken.iter().filter_map(|feed| self.feeds.get(self.by_id.get(*feed)?)).map(|entry| &entry.admitted);
@@ -218,6 +220,7 @@ impl Collector {
     /// Removes a feed, and keeps its state in case it comes back.
     pub(super) fn remove(&mut self, number: u32) {
         let Some(mut entry) = self.feeds.remove(&number) else { return };
+        self.left_open.remove(&number);
         self.agenda.remove(Job::Search(number));
         for scope in std::mem::take(&mut entry.scopes) {
             if let Some(ScopeEntry { scope, standing, .. }) = self.unwatch(scope) {

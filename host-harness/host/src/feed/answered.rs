@@ -9,12 +9,10 @@ use crate::network::egress::News;
 use crate::plugin::call::{Called, Caller, Denied, Journal, NoAnswer};
 
 impl Feed {
-    /// Returns a notice for each credential that is declared and configured but was on no request, once, after the
-    /// first collection. Such a credential does not do what its author expects.
+    /// Returns a notice for each credential that is declared and configured but was on no request so far. Such a
+    /// credential does not do what its author expects.
     pub(super) fn unused(&self) -> Vec<Notice> {
-        let carried = self.carried.lock().take();
-        let Some(carried) = carried else { return Vec::new() };
-        unused(&self.plan, &carried, |setting| self.settings.has_secret(setting))
+        unused(&self.plan, &self.carried.lock(), |setting| self.settings.has_secret(setting))
     }
 
     /// Returns the plugin's answer, or the failure in its place. Reports a denied request once, unless the failure
@@ -33,11 +31,13 @@ impl Feed {
     /// plugin.
     fn outcome<T>(&self, (answer, journal): Called<Result<T, Failure>>) -> Result<T, Failure> {
         self.count(|usage| usage.add(&journal));
-        if let Some(carried) = &mut *self.carried.lock() {
-            let more = journal.carried.iter().filter(|credential| !carried.contains(credential));
-            let more: Vec<Credential> = more.cloned().collect();
-            carried.extend(more);
+        let mut carried = self.carried.lock();
+        for credential in &journal.carried {
+            if !carried.contains(credential) {
+                carried.push(credential.clone());
+            }
         }
+        drop(carried);
         let mut failure = match answer {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(failure)) => failure,

@@ -103,8 +103,8 @@ pub struct Feed {
     tokens_after: SyncMutex<Option<u64>>,
     usage: SyncMutex<Usage>,
     throttled: SyncMutex<Option<WaitAsked>>,
-    /// Credentials sent so far; `None` once the unused ones have been reported.
-    carried: SyncMutex<Option<Vec<Credential>>>,
+    /// Credentials sent so far.
+    carried: SyncMutex<Vec<Credential>>,
 }
 
 impl Feed {
@@ -149,7 +149,7 @@ impl Feed {
             tokens_after: SyncMutex::default(),
             usage: SyncMutex::default(),
             throttled: SyncMutex::default(),
-            carried: SyncMutex::new(Some(Vec::new())),
+            carried: SyncMutex::default(),
         })
     }
 

@@ -93,7 +93,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Makes settings of plain values and secrets, each under its top-level key.
+    /// Makes settings of plain values and secrets, each under its top-level key. A secret takes the place of a plain value
+    /// with the same key.
     ///
     /// ```
     /// use std::collections::BTreeMap;
@@ -107,7 +108,8 @@ impl Settings {
     /// assert!(!settings.plain().contains_key("password"));
     /// # Ok::<(), serde_json::Error>(())
     /// ```
-    pub fn new(plain: Map<String, Value>, secrets: BTreeMap<String, Secret>) -> Settings {
+    pub fn new(mut plain: Map<String, Value>, secrets: BTreeMap<String, Secret>) -> Settings {
+        plain.retain(|setting, _| !secrets.contains_key(setting));
         let plain = Value::Object(plain).to_string().into();
         let held = |(setting, secret)| HeldCredential { setting, secret, kind: CredentialKind::Secret };
         let secrets = secrets.into_iter().map(held).collect();
@@ -335,26 +337,33 @@ impl Settings {
 
     /// The settings that a plugin gets. Each call has a new placeholder for each secret.
     pub(crate) fn sealed(&self) -> (String, Inside) {
-        let mut settings = self.plain();
+        // The members are appended to the text, without reading it: the settings enter each call.
+        let mut text = self.text().into_owned();
+        text.pop();
+        let mut add = |setting: &str, value: &str| {
+            text += if text.len() > 1 { "," } else { "" };
+            text += &format!("{}:{}", Value::from(setting), Value::from(value));
+        };
         let mut inside = Inside::default();
         for held in self.secrets.iter() {
             let HeldCredential { setting, secret, kind } = held;
             // An empty value stays empty; the plugin reports it.
             if secret.expose().is_empty() {
-                settings.insert(setting.clone(), Value::from(""));
+                add(setting, "");
                 continue;
             }
             if *kind != CredentialKind::Secret {
                 // The placeholder is never replaced: no request can carry a key or a path.
-                settings.insert(setting.clone(), Value::from(placeholder()));
+                add(setting, &placeholder());
                 inside.held.push(held.clone());
                 continue;
             }
             let one = Sealed::new(Credential::Setting(setting.clone()), secret.clone());
-            settings.insert(setting.clone(), Value::from(one.placeholder.clone()));
+            add(setting, &one.placeholder);
             inside.sealed.push(one);
         }
-        (Value::Object(settings).to_string(), inside)
+        text.push('}');
+        (text, inside)
     }
 
     /// The settings for a call that is a function of its arguments: each secret has the same placeholder every time.
@@ -392,6 +401,23 @@ mod tests {
         assert_eq!(settings("2026-11-24"), Some(("client_secret".to_owned(), 1_795_478_400_000)));
         for date in ["June", "1969-12-31", "2026-02-29", "2026-11-24T00:00:00Z", "20261124", ""] {
             assert_eq!(settings(date), None, "{date}");
+        }
+    }
+
+    #[test]
+    fn a_call_gets_a_placeholder_in_the_place_of_each_secret() {
+        let plain = serde_json::json!({ "a\"b": [1], "key": "plain" });
+        for plain in [plain.as_object().unwrap().clone(), Map::new()] {
+            let secrets = BTreeMap::from([
+                ("empty".to_owned(), Secret::new("")),
+                ("key".to_owned(), Secret::new("a-secret-of-tests")),
+            ]);
+            let (text, inside) = Settings::new(plain.clone(), secrets).sealed();
+            let Value::Object(mut found) = serde_json::from_str(&text).unwrap() else { panic!("{text}") };
+            assert_eq!(text.matches("\"key\"").count(), 1, "{text}");
+            assert_eq!(found.remove("key"), Some(Value::from(inside.sealed[0].placeholder.as_str())));
+            assert_eq!(found.remove("empty"), Some(Value::from("")));
+            assert_eq!(found.len(), plain.len().saturating_sub(1), "{text}");
         }
     }
 

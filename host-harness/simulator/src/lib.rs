@@ -210,6 +210,8 @@ async fn accept(listener: TcpListener, doors: Option<Arc<Doors>>, world: Arc<Mut
     let mut connections = 0;
     loop {
         let Ok((socket, _)) = listener.accept().await else { continue };
+        // Otherwise, the first answer over TLS waits until the client acknowledges its session tickets, for up to 40 ms.
+        let _ = socket.set_nodelay(true);
         connections += 1;
         let (doors, world) = (doors.clone(), Arc::clone(&world));
         let scenario = world.lock().scenario;

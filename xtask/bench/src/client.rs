@@ -1,6 +1,6 @@
 //! The collector beside a bare client: `run` with so many feeds that it never rests, and the same client library, which
-//! makes the same two requests for each poll and drops the answers. Both talk to the same simulated service over TLS, one
-//! after the other, on the same processors.
+//! makes the same three requests for each poll and drops the answers. Both talk to the same simulated service over TLS,
+//! one after the other, on the same processors.
 
 use std::fs;
 use std::process::{Command, ExitCode, Stdio};
@@ -164,9 +164,11 @@ async fn polls(about: &Value) -> Result<Value, Box<dyn std::error::Error>> {
                 let at = next.fetch_add(1, Ordering::Relaxed) as usize % subscriptions.len();
                 let (subscription, token) = &subscriptions[at];
                 let list = format!("{url}/subscriptions/{subscription}/providers/Microsoft.Security");
+                // The service gives ten controls a page, and the collector follows the link to the others.
                 for list in [
                     format!("{list}/secureScores?api-version=2020-01-01"),
                     format!("{list}/secureScoreControls?api-version=2020-01-01&$expand=definition"),
+                    format!("{list}/secureScoreControls?api-version=2020-01-01&$skiptoken=10&$expand=definition"),
                 ] {
                     let answer = client.get(list).header("authorization", token).send().await?;
                     answer.error_for_status()?.bytes().await?;

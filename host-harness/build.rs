@@ -14,9 +14,25 @@ use sha2::{Digest, Sha256};
 /// Variable with the commit of a build without git, for example from an archive of the sources.
 const COMMIT: &str = "HOST_HARNESS_COMMIT";
 
-/// Variable with the file of a component that is built already, for machines without the plugin's sources or the
-/// target.
-const PLUGIN: &str = "HOST_HARNESS_PLUGIN";
+/// A component that the program carries.
+struct Carried {
+    /// File name, in `OUT_DIR` and in a package.
+    file: &'static str,
+    /// Package and folder of its sources.
+    sources: [&'static str; 2],
+    /// Variable with the file of a component that is built already, for machines without the sources or the target.
+    variable: &'static str,
+}
+
+const PLUGIN: Carried =
+    Carried { file: component::FILE, sources: [component::PACKAGE, "guest"], variable: "HOST_HARNESS_PLUGIN" };
+
+/// The plugin of `conformance --host`.
+const PROBE: Carried = Carried {
+    file: "conformance-probe.wasm",
+    sources: ["conformance-probe", "host-harness/probe"],
+    variable: "HOST_HARNESS_PROBE",
+};
 
 fn main() {
     // Read at run time: cargo may keep a script that was compiled in another folder.
@@ -32,40 +48,47 @@ fn main() {
     if let Err(error) = listed {
         println!("cargo::error={error}");
     }
-    match plugin(&package, &workspace, &out) {
-        Ok(bytes) => {
-            println!("cargo::rustc-env=HOST_HARNESS_PLUGIN_SHA256={:x}", Sha256::digest(&bytes));
-            if let Err(error) = fs::write(out.join(component::FILE), bytes) {
-                println!("cargo::error=failed to write the component: {error}");
+    for carried in [PLUGIN, PROBE] {
+        let left = carried.component(&package, &workspace, &out).and_then(|bytes| {
+            if carried.file == PLUGIN.file {
+                println!("cargo::rustc-env=HOST_HARNESS_PLUGIN_SHA256={:x}", Sha256::digest(&bytes));
             }
+            fs::write(out.join(carried.file), bytes).map_err(|error| format!("failed to write the component: {error}"))
+        });
+        if let Err(error) = left {
+            println!("cargo::error={error}");
         }
-        Err(error) => println!("cargo::error={error}"),
     }
 }
 
-/// Returns the component: the file that the environment names, else a build of the sources, else the file in the
-/// package.
-fn plugin(package: &Path, workspace: &Path, out: &Path) -> Result<Vec<u8>, String> {
-    println!("cargo::rerun-if-env-changed={PLUGIN}");
-    let read = |file: &Path| {
-        watch(file);
-        fs::read(file).map_err(|error| format!("failed to read the component {}: {error}", file.display()))
-    };
-    let within = package.join(component::FILE);
-    match env::var_os(PLUGIN).filter(|named| !named.is_empty()) {
-        Some(named) => read(&workspace.join(named)),
-        None if workspace.join("guest/Cargo.toml").exists() => {
-            for watched in ["guest/src", "guest/Cargo.toml", "wit", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"] {
-                watch(&workspace.join(watched));
+impl Carried {
+    /// Returns the component: the file that the environment names, else a build of the sources, else the file in the
+    /// package.
+    fn component(&self, package: &Path, workspace: &Path, out: &Path) -> Result<Vec<u8>, String> {
+        let Carried { file, sources: [sources, folder], variable } = *self;
+        println!("cargo::rerun-if-env-changed={variable}");
+        let read = |file: &Path| {
+            watch(file);
+            fs::read(file).map_err(|error| format!("failed to read the component {}: {error}", file.display()))
+        };
+        let within = package.join(file);
+        match env::var_os(variable).filter(|named| !named.is_empty()) {
+            Some(named) => read(&workspace.join(named)),
+            None if workspace.join(folder).join("Cargo.toml").exists() => {
+                let own = ["src", "Cargo.toml"].map(|watched| format!("{folder}/{watched}"));
+                let own = own.iter().map(String::as_str);
+                for watched in own.chain(["wit", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"]) {
+                    watch(&workspace.join(watched));
+                }
+                component::build(workspace, &scratch(out), sources)
             }
-            component::build(workspace, &scratch(out), component::PACKAGE)
+            None if within.exists() => read(&within),
+            None => Err(format!(
+                "found neither the sources of {sources} beside this package nor {file} in it, expected the file of a \
+                 component in the variable {variable} of the environment; `cargo xtask build` makes one of the plugin from \
+                 the sources, and `host-harness conformance --probe FILE` writes the other"
+            )),
         }
-        None if within.exists() => read(&within),
-        None => Err(format!(
-            "found neither the plugin's sources beside this package nor {} in it, expected the file of a component in the \
-             variable {PLUGIN} of the environment; `cargo xtask build` makes one from the sources",
-            component::FILE
-        )),
     }
 }
 

@@ -434,6 +434,41 @@ fn conformance_prints_a_row_for_each_rule_and_its_status_is_the_verdict() {
     assert_eq!(run(&["conformance", "no-such-file.wasm"]).status.code(), Some(2));
 }
 
+/// tests/duties.py has hosts that keep the duties, and hosts that break them.
+#[test]
+fn a_host_that_polls_nothing_keeps_no_duty_and_a_command_that_is_none_is_named() {
+    let output = run(&["conformance", "--host", "--json", "--", "sh", "-c", "echo no wasm here; echo $PROBE_ORIGIN"]);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = report["duties"].as_array().unwrap();
+    assert_eq!(rows.len(), host_harness::audit::duties::DUTIES.len());
+    assert!(rows.iter().all(|row| row["status"] == "not-seen"), "{report}");
+    let printed = report["printed"].as_str().unwrap();
+    assert!(printed.contains("no wasm here") && printed.contains("http://127.0.0.1:"), "{printed}");
+    for (arguments, words) in [
+        (&["conformance", "--host"][..], "<COMMAND>"),
+        (&["conformance", "--host", "--", "no-such-program"], "\"no-such-program\" cannot be started"),
+        (&["conformance", "--wait", "1"], "--host"),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(said(&output).contains(words), "{}", said(&output));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("probe.wasm");
+    assert_eq!(run(&["conformance", "--probe", file.to_str().unwrap()]).status.code(), Some(0));
+    assert_eq!(std::fs::read(file).unwrap(), host_harness::audit::duties::PROBE);
+}
+
+/// A host that is killed in an endless call is told of it, and so is whoever started its children.
+#[test]
+fn a_host_that_does_not_end_is_killed_with_its_children() {
+    let started = std::time::Instant::now();
+    let output = run(&["conformance", "--host", "--wait", "1", "--", "sh", "-c", "sleep 600 & wait"]);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    assert!(started.elapsed() < std::time::Duration::from_secs(60), "{:?}", started.elapsed());
+}
+
 /// The names of all commands, as the program lists them.
 fn names() -> Vec<String> {
     let help = String::from_utf8(run(&["--help"]).stdout).unwrap();

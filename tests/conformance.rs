@@ -2,16 +2,33 @@
 //! is detected by the rule in its row.
 
 use host_harness::audit::conformance::{ConformanceReport, RULES, Verdict, examine};
+use host_harness::audit::duties::{DUTIES, PROBE};
 use host_harness::built_in;
 use host_harness::recording::cassette::{self, Cassette};
 use host_harness::recording::replay;
 use serde_json::{Value, json};
 use source_host::limits::Limits;
+use source_host::plugin::Plugin;
 
 use crate::mode::Mode;
 use crate::support::hostile::{hostile_bytes, limits_for, short};
 use crate::support::{NOON, host, root};
 use crate::tricks::cases::CASES;
+
+#[test]
+fn the_duties_of_a_host_are_those_of_the_page_on_embedding() {
+    let page = std::fs::read_to_string(root().join("docs/embedding.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("`: ")).map(|(name, _)| name);
+    let duties: Vec<&str> = DUTIES.iter().map(|duty| duty.name).collect();
+    assert_eq!(rows.collect::<Vec<_>>(), duties);
+}
+
+#[tokio::test]
+async fn the_probe_is_a_plugin_that_this_host_takes() {
+    let probe = Plugin::from_bytes(&host(), PROBE).unwrap();
+    assert_eq!(probe.description().await.unwrap().name, "conformance-probe");
+    assert!(PROBE.len() < 512 << 10, "{} bytes", PROBE.len());
+}
 
 fn recorded(name: &str) -> Cassette {
     replay::read(&root().join(format!("tests/cassettes/{name}.json"))).unwrap()

@@ -42,7 +42,7 @@ try:
     settings |= {"authority": url, "endpoint": url, "audience": service["audience"]}
     secret = {"client_secret": tenant["client_secret"]}
     with tempfile.TemporaryDirectory() as folder:
-        files = {name: Path(folder, name) for name in ("settings.json", "secrets.json", "azure.toml")}
+        files = {name: Path(folder, name) for name in ("settings.json", "secrets.json", "wrong.json", "azure.toml")}
         files["settings.json"].write_text(json.dumps(settings))
         files["secrets.json"].write_text(json.dumps(secret))
         values = "\n".join(f"{name} = {json.dumps(value)}" for name, value in {**settings, **secret}.items())
@@ -61,6 +61,11 @@ try:
                 pairs = zip(found.splitlines() + [b""], expected.splitlines() + [b""])
                 one, other = next((pair for pair in pairs if pair[0] != pair[1]), (b"", b""))
                 sys.exit(f"{name}: its events differ from those of `poll`\nfound    {one.decode()}\nexpected {other.decode()}")
+            files["wrong.json"].write_text(json.dumps({"client_secret": "wrong~" + tenant["client_secret"]}))
+            arguments[2] = str(files["wrong.json"])
+            refused = subprocess.run([*shlex.split(command), *arguments], capture_output=True, text=True, timeout=120)
+            if refused.returncode == 0 or "secret-invalid" not in refused.stderr:
+                sys.exit(f"{name}: with a wrong secret found {refused}, expected the plugin's failure secret-invalid")
             print(f"{name}: {count} events, the bytes of `poll`")
 finally:
     simulator.kill()

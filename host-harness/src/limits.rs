@@ -345,3 +345,38 @@ pub const LOG_WAITING_BYTES: usize = 1 << 20;
 
 /// Time that lines of the log wait for room; then lines are dropped.
 pub const LOG_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Time that `conformance --host` waits for the next request of a host, or for its end: a host may give an endless call a
+/// minute.
+pub const HOST_TRIAL: Duration = Duration::from_secs(120);
+
+/// The number of such times that one run may take.
+pub const HOST_TRIAL_PATIENCES: u32 = 10;
+
+/// Interval at which `conformance --host` checks whether the host has ended.
+pub const HOST_LOOK: Duration = Duration::from_millis(20);
+
+/// Bytes of a host's output that `conformance --host` reads: the lines of the probe have 600 KB.
+pub const HOST_OUTPUT_BYTES: u64 = 16 << 20;
+
+/// Bytes of the output that are shown of a host that polled nothing.
+pub const HOST_LAST_WORDS_BYTES: usize = 2 << 10;
+
+/// Time that the observer of `conformance --host` waits for a host to send or read.
+pub const OBSERVER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Bytes of a request that the observer reads.
+pub const OBSERVED_REQUEST_BYTES: usize = 1 << 20;
+
+/// Bytes of the observer's endless answer: far more than a good answer has, and little enough for any machine.
+pub const OBSERVED_ANSWER_BYTES: usize = 64 << 20;
+
+/// The step of a scope of the probe at which the observer ends what the host should have ended: 1,000 pages of a poll, or
+/// 128 MiB.
+pub const OBSERVED_STEPS: &[(&str, usize)] = &[("cursors", 20), ("pages", 20), ("page-bytes", 64)];
+
+/// Requests of one call of the probe.
+pub const PROBE_REQUESTS: usize = 1_000;
+
+/// Lines that one call of the probe logs.
+pub const PROBE_LOG_LINES: usize = 10_000;

@@ -261,8 +261,8 @@ async function thread() {
   try {
     parentPort?.postMessage({ answer: instance.plugin[name](...values) });
   } catch (error) {
-    // A failure of the contract is the payload of an error; anything else is a trap.
-    parentPort?.postMessage({ error: /** @type {any} */ (error)?.payload ?? failure("plugin-trapped", String(error)) });
+    // A failure of the contract is thrown as it is; an error of JavaScript is a trap.
+    parentPort?.postMessage({ error: error instanceof Error ? failure("plugin-trapped", String(error)) : error });
   }
 }
 

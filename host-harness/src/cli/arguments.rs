@@ -1,5 +1,6 @@
 //! The arguments of the command line.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 use host_harness::config;
+use host_harness::limits::HOST_TRIAL;
 use host_harness::overview::{Condition, Order};
 use host_harness::terminal::Colours;
 
@@ -197,11 +199,26 @@ pub enum Command {
     },
     /// Tries the contract's rules on a plugin.
     #[command(
-        after_help = "Examples:\n  host-harness conformance                                       # the built-in plugin\n  host-harness conformance plugin.wasm --cassette recorded.json  # another one"
+        after_help = "Examples:\n  host-harness conformance                                       # the built-in plugin\n  host-harness conformance plugin.wasm --cassette recorded.json  # another one\n  host-harness conformance --host -- node host.js                # a host"
     )]
     Conformance {
         /// The component; without it, the built-in plugin.
+        #[arg(conflicts_with = "host")]
         file: Option<PathBuf>,
+        /// Tests a host: runs COMMAND PLUGIN SETTINGS SECRETS ORIGIN, with a plugin that tries what a host must stop. The
+        /// command polls every scope once and prints the events.
+        #[arg(long, conflicts_with = "cassettes")]
+        host: bool,
+        /// Writes that plugin to a file, and tests nothing.
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "host", "cassettes", "json"])]
+        probe: Option<PathBuf>,
+        /// Seconds to wait for the next request of the host, or for its end; then it is killed.
+        #[arg(long, value_name = "SECONDS", requires = "host", default_value_t = HOST_TRIAL.as_secs())]
+        wait: u64,
+        /// The host's command; the four arguments are added to it, and are also in the variables PROBE_PLUGIN,
+        /// PROBE_SETTINGS, PROBE_SECRETS and PROBE_ORIGIN.
+        #[arg(last = true, requires = "host", required_if_eq("host", "true"))]
+        command: Vec<OsString>,
         /// Recordings with settings and answers for the plugin; the built-in one has its own.
         #[arg(long = "cassette", value_name = "FILE", num_args = 1..)]
         cassettes: Vec<PathBuf>,

@@ -1,10 +1,12 @@
-//! `conformance`: the contract's rules on any plugin.
+//! `conformance`: the contract's rules on any plugin, and the duties of any host.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
-use host_harness::audit::conformance;
+use host_harness::audit::{conformance, duties};
 use host_harness::built_in;
 use host_harness::recording::cassette::Cassette;
 use host_harness::recording::{bundled, replay};
@@ -40,4 +42,30 @@ pub async fn conform(host: &Host, file: Option<PathBuf>, cassettes: &[PathBuf], 
         (true, false) => 3,
         (false, _) => 1,
     })
+}
+
+/// Runs a host's command, and tells which duties it keeps.
+pub fn conform_host(command: &[OsString], wait_seconds: u64, as_json: bool) -> anyhow::Result<u8> {
+    let report = duties::examine_host(command, Duration::from_secs(wait_seconds)).map_err(|error| match error {
+        duties::TrialError::Command(..) => UsageError(cause::chain(&error)).into(),
+        error => anyhow::Error::from(error),
+    })?;
+    let mut out = io::stdout();
+    if as_json {
+        writeln!(out, "{}", serde_json::to_value(&report)?)?;
+    } else {
+        write!(out, "{}", report.table())?;
+    }
+    // A duty that was not seen counts as not kept.
+    Ok(match (report.ok, report.is_complete()) {
+        (true, true) => 0,
+        (true, false) => 3,
+        (false, _) => 1,
+    })
+}
+
+/// Writes the plugin that `--host` runs to a file.
+pub fn write_probe(file: &Path) -> anyhow::Result<u8> {
+    std::fs::write(file, duties::PROBE).with_context(|| format!("failed to write {}", file.display()))?;
+    Ok(0)
 }

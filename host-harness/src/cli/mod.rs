@@ -24,7 +24,7 @@ use source_host::progress::Progress;
 use source_simulator::estate::Estate;
 
 use crate::cli::arguments::{Arguments, Command};
-use crate::cli::conformance::conform;
+use crate::cli::conformance::{conform, conform_host, write_probe};
 use crate::cli::demo::demo;
 use crate::cli::inspect::inspect;
 use crate::cli::output::People;
@@ -103,7 +103,11 @@ pub async fn command(Arguments { plugin, cache, command, .. }: Arguments) -> any
             };
             replay_all(&host()?, &files, plugin.as_deref(), purpose).await
         }
-        Command::Conformance { file, cassettes, json } => conform(&host()?, file.or(plugin), &cassettes, json).await,
+        Command::Conformance { probe: Some(file), .. } => write_probe(&file),
+        Command::Conformance { host: true, command, wait, json, .. } => conform_host(&command, wait, json),
+        Command::Conformance { file, cassettes, json, .. } => {
+            conform(&host()?, file.or(plugin), &cassettes, json).await
+        }
         Command::Simulate { list: true, json, .. } => simulate::list(json),
         Command::Simulate {
             listen,

@@ -10,7 +10,7 @@ use host_harness::admitted::CompactPlan;
 use serde_json::Value;
 use source_host::Limits;
 use source_host::contract::{LogLevel, Path, Plan, Shape};
-use source_host::credentials::redact::{Pieces, REDACTED, SHORTEST, Search, take_steps};
+use source_host::credentials::redact::{Pieces, REDACTED, SHORTEST, Search, Watch, take_steps};
 use source_host::credentials::secret::Secret;
 use source_host::network::IncomingResponse;
 use source_host::network::OutgoingRequest;
@@ -59,6 +59,10 @@ pub fn secrets(data: &[u8]) {
     let has_piece = pieces.are_in(text);
     let (steps, most) = (take_steps(), text.len() * PIECE_STEPS);
     assert!(steps <= most, "{steps} steps for pieces, which is more than {most}");
+    let is_excluded = Watch::of(secrets.clone(), secrets.clone()).excludes(text);
+    let (steps, most) = (take_steps(), text.len() * STEPS.0);
+    assert!(steps <= most, "{steps} steps for the look, which is more than {most}");
+    assert!(!is_excluded || found.is_empty() && !has_piece, "a text with a secret is excluded");
     let bytes = text.len() + secrets.iter().map(|secret| secret.expose().len()).sum::<usize>();
     if bytes <= SHORT {
         assert_eq!(found, search.plainly(text));

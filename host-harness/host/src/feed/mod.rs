@@ -28,7 +28,7 @@ use crate::network::egress::{Egress, News, Origins};
 use crate::network::tokens::{Freshness, Tokens};
 use crate::network::{Transport, TransportError};
 use crate::plugin::Plugin;
-use crate::plugin::call::{CallError, CallNetwork, Caller, KeptPieces, WaitAsked};
+use crate::plugin::call::{CallError, CallNetwork, Caller, KeptSearches, WaitAsked};
 use crate::plugin::log_share::LogShare;
 
 /// The identity of a feed, and the route of its requests.
@@ -136,8 +136,8 @@ impl Feed {
             }
         };
         let egress = Arc::new(Egress::new(Arc::clone(&plan), allowed).knowing(news));
-        let (freshness, pieces) = (Freshness::Any, KeptPieces::default());
-        let network = CallNetwork { egress, transport, tokens, freshness, clock: Arc::clone(&clock), pieces };
+        let (freshness, searches) = (Freshness::Any, KeptSearches::default());
+        let network = CallNetwork { egress, transport, tokens, freshness, clock: Arc::clone(&clock), searches };
         Ok(Feed {
             plugin,
             description,

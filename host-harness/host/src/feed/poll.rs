@@ -40,7 +40,7 @@ impl Feed {
             Err(failure) => (PollResult::Failure(failure), Vec::new()),
         };
         if let Some(network) = &self.caller.network {
-            network.pieces.forget();
+            network.searches.forget();
         }
         failpoint::pass("poll-answer-read");
         Polled { notices, ..self.tell(scope, poll_id, poll_result, state).await }

@@ -17,7 +17,7 @@ use super::clock::CallClock;
 pub(crate) use super::clock::ClockView;
 use super::hook::{Asker, Hook};
 pub(crate) use super::journal::Denied;
-pub use super::journal::{CallNetwork, Caller, Exchange, Journal, KeptPieces, NoAnswer, WaitAsked};
+pub use super::journal::{CallNetwork, Caller, Exchange, Journal, KeptSearches, NoAnswer, WaitAsked};
 use super::log_share::LogShare;
 use super::meter::{self, Meter, Spent};
 use super::tap::Enters;

@@ -12,7 +12,7 @@ use url::Url;
 use wasmtime_wasi_http::{Error as HttpError, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::bound::{Bound, LimitAmount};
-use super::journal::{CallNetwork, Denied, Exchange, Journal, KeptPieces, NoAnswer, SealedToken, Shared, WaitAsked};
+use super::journal::{CallNetwork, Denied, Exchange, Journal, KeptSearches, NoAnswer, SealedToken, Shared, WaitAsked};
 use super::known::KnownPlugin;
 use super::meter::{self, Spent};
 use super::seal;
@@ -123,29 +123,42 @@ struct Echo {
     asked: String,
     /// The secrets with their names.
     carried: Vec<(String, Secret)>,
-    pieces: KeptPieces,
+    searches: KeptSearches,
 }
 
 impl Echo {
+    /// Says that an answer holds neither a token nor any spelling of the known secrets or of a piece of those on the
+    /// request. This is quick, and most answers are such.
+    fn is_excluded(&self, response: &IncomingResponse, known: &[Secret]) -> bool {
+        let carried: Vec<Secret> = self.carried.iter().map(|(_, secret)| secret.clone()).collect();
+        let watch = self.searches.watch_for(known, &carried);
+        !seal::may_hold_token(response)
+            && charset::unannounced(response).is_none()
+            && watch.excludes(&response.body)
+            && texts_of_headers(response).iter().all(|text| watch.excludes(text.as_bytes()))
+    }
+
     /// Names the secret of which a part is in an answer, among those on the request and the tokens that the answer
     /// `gave`.
     fn held_by(self, response: &IncomingResponse, gave: &[Secret]) -> Option<String> {
         let gave = gave.iter().map(|secret| ("a token that it gives".to_owned(), secret.clone()));
         let (name, _) = self.carried.into_iter().chain(gave).find(|(_, secret)| {
-            let pieces = self.pieces.of(secret);
+            let pieces = self.searches.pieces_of(secret);
             let is_in = |response: &IncomingResponse| pieces.are_in(&response.body);
-            // A piece may go on in the next line, or in the value of its name.
-            let (names, values): (Vec<&str>, Vec<&str>) =
-                response.headers.iter().map(|(name, value)| (&**name, &**value)).unzip();
-            let lines: Vec<String> = response.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
             is_in(response)
                 || charset::unannounced(response).as_ref().is_some_and(is_in)
-                || [names.join("\n"), values.join("\n"), lines.join("\n")]
-                    .iter()
-                    .any(|text| pieces.are_in(text.as_bytes()))
+                || texts_of_headers(response).iter().any(|text| pieces.are_in(text.as_bytes()))
         })?;
         Some(format!("the answer to {} holds {PIECE} bytes or more of {name}", self.asked))
     }
+}
+
+/// The headers as texts: a piece may go on in the next line, or in the value of its name.
+fn texts_of_headers(response: &IncomingResponse) -> [String; 3] {
+    let (names, values): (Vec<&str>, Vec<&str>) =
+        response.headers.iter().map(|(name, value)| (&**name, &**value)).unzip();
+    let lines: Vec<String> = response.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    [names.join("\n"), values.join("\n"), lines.join("\n")]
 }
 
 type ConnectionTask = Pin<Box<dyn Future<Output = Result<(), HttpError>> + Send>>;
@@ -282,7 +295,7 @@ impl Carrier {
             self.sealed.iter().filter(is_on_it).map(|one| (sealed::name(&one.credential), one.secret.clone()));
         let address = text::cut(received.address.split('?').next().unwrap_or_default(), NAME_BYTES);
         let asked = format!("{} {}", received.request.method, text::plain(address));
-        let echo = Echo { asked, carried: carried.collect(), pieces: network.pieces.clone() };
+        let echo = Echo { asked, carried: carried.collect(), searches: network.searches.clone() };
         failpoint::pass("poll-request-send");
         let arrived = self.sent(network, received, judged).await?;
         self.sealed(arrived, captures, is_private, echo).await
@@ -450,11 +463,27 @@ impl Carrier {
         let mut known: Vec<Secret> = self.sealed.iter().map(|sealed| sealed.secret.clone()).collect();
         known.extend(self.journal.lock().tokens.iter().map(|held| held.token.clone()));
         let plugin = self.asker.known;
-        let scrub = move || {
-            let undecoded = charset::decode(&mut response).err().filter(|_| is_private);
-            if let Some(error) = undecoded {
+        let decode = move |response: &mut IncomingResponse| {
+            let undecoded = charset::decode(response).err().filter(|_| is_private);
+            undecoded.map_or(Ok(()), |error| {
                 let words = error.to_string();
-                return Ok(Err(Refused { code: typed(&error, &words), cause: NoAnswer::Failed(words) }));
+                Err(Refused { code: typed(&error, &words), cause: NoAnswer::Failed(words) })
+            })
+        };
+        let mut is_decoded = false;
+        if captures.is_none() && bytes <= redact::LONG_LOOK {
+            let is_excluded = meter::charged(&self.asker.spent, || {
+                decode(&mut response).map(|()| echo.is_excluded(&response, &known))
+            });
+            if is_excluded? {
+                seal::drop_cookies(&mut response);
+                return Ok(Carried { response, is_kept });
+            }
+            is_decoded = true;
+        }
+        let scrub = move || {
+            if !is_decoded && let Err(refused) = decode(&mut response) {
+                return Ok(Err(refused));
             }
             // Without a declared charset, the plugin gets the bytes unchanged, unless they contain a secret.
             if captures.is_none()

@@ -9,7 +9,7 @@ use super::bound::{Bound, LimitAmount};
 use super::log_share::LogShare;
 use crate::clock::Clock;
 use crate::contract::Credential;
-use crate::credentials::redact::Pieces;
+use crate::credentials::redact::{Pieces, Watch};
 use crate::credentials::secret::Secret;
 use crate::limits::Limits;
 use crate::network::Transport;
@@ -44,28 +44,43 @@ pub struct CallNetwork {
     pub freshness: Freshness,
     /// The clock.
     pub clock: Clock,
-    /// The pieces to look for in answers.
-    pub pieces: KeptPieces,
+    /// The searches for secrets in answers.
+    pub searches: KeptSearches,
 }
 
-/// The pieces of the secret that was last looked for. The requests of a poll carry one token, and its pieces take as long to
+/// The searches that were last prepared. The requests of a poll carry one token, and the searches for it take as long to
 /// prepare as a page to search.
 #[derive(Clone, Default)]
-pub struct KeptPieces(Shared<Option<(Secret, Arc<Pieces>)>>);
+pub struct KeptSearches(Shared<Kept>);
 
-impl KeptPieces {
-    /// Returns the pieces of a secret.
-    pub fn of(&self, secret: &Secret) -> Arc<Pieces> {
+#[derive(Default)]
+struct Kept {
+    watch: Option<Arc<Watch>>,
+    pieces: Option<(Secret, Arc<Pieces>)>,
+}
+
+impl KeptSearches {
+    /// Returns the look for secrets as a whole, and for pieces of secrets.
+    pub fn watch_for(&self, whole: &[Secret], in_pieces: &[Secret]) -> Arc<Watch> {
         let mut kept = self.0.lock();
-        match &*kept {
-            Some((of, pieces)) if of == secret => Arc::clone(pieces),
-            _ => Arc::clone(&kept.insert((secret.clone(), Arc::new(Pieces::of([secret])))).1),
+        match &kept.watch {
+            Some(watch) if watch.is_for(whole, in_pieces) => Arc::clone(watch),
+            _ => Arc::clone(kept.watch.insert(Arc::new(Watch::of(whole.to_vec(), in_pieces.to_vec())))),
         }
     }
 
-    /// Frees the pieces, which take some hundred kilobytes for a token.
+    /// Returns the pieces of a secret.
+    pub fn pieces_of(&self, secret: &Secret) -> Arc<Pieces> {
+        let mut kept = self.0.lock();
+        match &kept.pieces {
+            Some((of, pieces)) if of == secret => Arc::clone(pieces),
+            _ => Arc::clone(&kept.pieces.insert((secret.clone(), Arc::new(Pieces::of([secret])))).1),
+        }
+    }
+
+    /// Frees the searches, which take some hundred kilobytes for a token.
     pub fn forget(&self) {
-        *self.0.lock() = None;
+        *self.0.lock() = Kept::default();
     }
 }
 

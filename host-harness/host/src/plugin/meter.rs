@@ -53,16 +53,20 @@ pub(super) async fn beside<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
     let (caller, spent) = (std::thread::current().id(), Arc::clone(spent));
-    let charged = move || {
-        let begun = thread_time();
-        let done = work();
+    let work = move || match std::thread::current().id() == caller {
         // The thread that works at the call counts its own time.
-        if std::thread::current().id() != caller {
-            spent.add(thread_time().saturating_sub(begun));
-        }
-        done
+        true => work(),
+        false => charged(&spent, work),
     };
-    redact::aside(is_long, charged).await
+    redact::aside(is_long, work).await
+}
+
+/// Runs host work that no thread counts, and counts it as CPU time of the call.
+pub(super) fn charged<T>(spent: &Spent, work: impl FnOnce() -> T) -> T {
+    let begun = thread_time();
+    let done = work();
+    spent.add(thread_time().saturating_sub(begun));
+    done
 }
 
 fn thread_time() -> u64 {

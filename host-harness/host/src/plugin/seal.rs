@@ -45,11 +45,20 @@ pub fn holds_token(response: &IncomingResponse) -> bool {
     struct TokenAnswer {
         access_token: Option<serde::de::IgnoredAny>,
     }
-    let holds = |part: &[u8]| memchr::memmem::find(&response.body, part).is_some();
-    (holds(TOKEN.as_bytes()) || holds(br"\u00") && NAME.is_in(&response.body))
+    may_hold_token(response)
+        && (holds(&response.body, TOKEN.as_bytes()) || NAME.is_in(&response.body))
         && serde_json::from_slice::<Value>(response.unmarked())
             .and_then(serde_json::from_value::<TokenAnswer>)
             .is_ok_and(|tokens| tokens.access_token.is_some())
+}
+
+/// Says whether an answer has the name of a token, in plain form or perhaps with escapes.
+pub(super) fn may_hold_token(response: &IncomingResponse) -> bool {
+    holds(&response.body, TOKEN.as_bytes()) || holds(&response.body, br"\u00")
+}
+
+fn holds(body: &[u8], part: &[u8]) -> bool {
+    memchr::memmem::find(body, part).is_some()
 }
 
 /// Keeps only the known members of a token endpoint's answer, whatever its status. The host keeps the member `key`; in
@@ -120,8 +129,7 @@ fn plain(value: Value) -> Option<Value> {
 /// Removes credentials that a service echoes, so that the plugin does not see them. A header whose name holds one is
 /// removed.
 pub fn scrub(response: &mut IncomingResponse, secrets: &Search) {
-    // Cookies are credentials, and no request carries any.
-    response.headers.retain(|(name, _)| name != "set-cookie");
+    drop_cookies(response);
     if secrets.is_empty() {
         return;
     }
@@ -134,6 +142,11 @@ pub fn scrub(response: &mut IncomingResponse, secrets: &Search) {
     if let Some(clean) = secrets.clean(&response.body) {
         response.body = clean;
     }
+}
+
+/// Removes cookies: they are credentials, and no request carries any.
+pub(super) fn drop_cookies(response: &mut IncomingResponse) {
+    response.headers.retain(|(name, _)| name != "set-cookie");
 }
 
 /// The same for an answer that others also get: if a part of a secret remains, the whole body is removed.

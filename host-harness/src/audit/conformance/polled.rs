@@ -15,7 +15,7 @@ use source_host::network::Transport;
 use source_host::network::egress::Egress;
 use source_host::network::tokens::Freshness;
 use source_host::plugin::Plugin;
-use source_host::plugin::call::{CallNetwork, Caller, KeptPieces};
+use source_host::plugin::call::{CallNetwork, Caller, KeptSearches};
 use source_host::text;
 
 use super::bookkeeping::Examination;
@@ -42,7 +42,7 @@ impl PollFixture<'_> {
             tokens: Arc::default(),
             freshness: Freshness::Any,
             clock: Arc::new(move || time),
-            pieces: KeptPieces::default(),
+            searches: KeptSearches::default(),
         };
         Caller {
             tenant: self.cassette.context.tenant.clone(),

@@ -5,12 +5,14 @@ mod pieces;
 mod search;
 mod traces;
 mod views;
+mod watch;
 
 use crate::credentials::secret::Secret;
 use crate::text;
 
 pub use self::pieces::{PIECE, Pieces};
 pub use self::search::Search;
+pub use self::watch::Watch;
 
 /// The replacement for a secret.
 pub const REDACTED: &str = "[redacted]";
@@ -36,6 +38,10 @@ impl Search {
 /// Length in bytes from which a text is searched beside the runtime. A search of this length takes ten milliseconds at
 /// most, whatever the text contains.
 pub const LONG: usize = 8 << 10;
+
+/// Length in bytes up to which a text is looked at without another thread before the search. A [`Watch`] takes a quarter of a
+/// millisecond for an ordinary text of this length, and ten milliseconds at most.
+pub const LONG_LOOK: usize = 128 << 10;
 
 /// Runs work on a text that others may have filled with content that takes long: long work runs beside the runtime, so that
 /// nobody waits for it. `None` if the work panicked.

@@ -38,7 +38,8 @@ const COMPARISONS: usize = 64;
 /// characters in between, and those of the secret backwards, too; the bytes of a secret also as numbers in base 8, 10 and 16.
 pub struct Pieces {
     secrets: Vec<Secret>,
-    traces: Traces,
+    /// Made for the first text.
+    traces: OnceLock<Traces>,
     /// Made for the first text that has a trace.
     index: OnceLock<Index>,
 }
@@ -86,21 +87,23 @@ struct Form {
 impl Pieces {
     /// Prepares a search for pieces of these secrets.
     pub fn of<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Pieces {
-        let secrets: Vec<Secret> = secrets.into_iter().cloned().collect();
-        let forms: Vec<Form> = secrets.iter().flat_map(|secret| forms(secret.expose())).collect();
-        let traces = Traces::of(forms.iter().map(|form| (&*form.text, form.piece)));
-        Pieces { secrets, traces, index: OnceLock::new() }
+        let secrets = secrets.into_iter().cloned().collect();
+        Pieces { secrets, traces: OnceLock::new(), index: OnceLock::new() }
     }
 
     /// Says whether a text holds a piece.
     pub fn are_in(&self, text: &[u8]) -> bool {
         // No spelling of a piece is shorter.
-        text.len() >= LETTERS && self.traces.may_be_in(text) && self.index().holds_piece(text, COMPARISONS)
+        text.len() >= LETTERS && self.traces().may_be_in(text) && self.index().holds_piece(text, COMPARISONS)
     }
 
     /// Says the same without regard to time, for tests and fuzzers.
     pub fn are_plainly_in(&self, text: &[u8]) -> bool {
         self.index().holds_piece(text, usize::MAX)
+    }
+
+    fn traces(&self) -> &Traces {
+        self.traces.get_or_init(|| Traces::of(self.secrets.iter().flat_map(|secret| spellings(secret.expose()))))
     }
 
     fn index(&self) -> &Index {
@@ -284,29 +287,57 @@ fn forms(secret: &str) -> Vec<Form> {
     if whole.contains(' ') {
         forms.push(form(whole.replace(' ', "+").as_bytes(), PIECE));
     }
-    let wide = |bytes: fn(u16) -> [u8; 2]| whole.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
-    let (little, big) = (wide(u16::to_le_bytes), wide(u16::to_be_bytes));
-    for (bytes, piece_bytes) in [(whole.as_bytes(), PIECE), (&little, 2 * PIECE), (&big, 2 * PIECE)] {
-        // The characters of base64 that depend on these bytes alone, wherever the bytes begin.
-        let piece = (piece_bytes * 8 - 4) / 6;
-        for before in 0..3 {
-            let standard = base64_after(before, bytes);
-            let of_urls = standard.replace('+', "-").replace('/', "_");
-            if of_urls != standard {
-                forms.push(form(of_urls.as_bytes(), piece));
-            }
-            // Base64 of UTF-16 is rare enough to be looked for in its usual spelling alone.
-            if piece_bytes == PIECE {
-                forms.push(of_letters(standard.as_bytes(), piece));
-            }
-            forms.push(form(standard.as_bytes(), piece));
+    for (standard, piece, is_wide) in in_base64(whole) {
+        let of_urls = standard.replace('+', "-").replace('/', "_");
+        if of_urls != standard {
+            forms.push(form(of_urls.as_bytes(), piece));
         }
+        // Base64 of UTF-16 is rare enough to be looked for in its usual spelling alone.
+        if !is_wide {
+            forms.push(of_letters(standard.as_bytes(), piece));
+        }
+        forms.push(form(standard.as_bytes(), piece));
     }
-    // The view of letters and digits has capital digits in lower case.
-    let digits = b"0123456789abcdef";
-    let pairs = whole.bytes().flat_map(|byte| [digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]]);
-    forms.push(form(&pairs.collect::<Vec<u8>>(), 2 * PIECE));
+    forms.push(form(&in_hexadecimal(whole), 2 * PIECE));
     forms
+}
+
+/// Returns spellings of a secret, each with the length of its pieces: the letters and digits of each piece of each form
+/// are among the letters and digits of a piece of one of these. The others differ in their signs alone.
+pub(super) fn spellings(secret: &str) -> Vec<(Vec<u8>, usize)> {
+    let (whole, _) = counting(secret);
+    if whole.len() < PIECE {
+        return Vec::new();
+    }
+    let letters = view(whole.as_bytes(), &ALPHANUMERIC);
+    let mut spellings = vec![(view(whole.replace(' ', "+").as_bytes(), &PLAIN), PIECE)];
+    if letters.len() >= LETTERS {
+        let piece = PIECE.min(letters.len());
+        spellings.push((letters.iter().rev().copied().collect(), piece));
+        // Without its ignorable characters, a secret may be shorter than a piece.
+        spellings.push((letters, piece));
+    }
+    spellings.extend(in_base64(whole).map(|(standard, piece, _)| (standard.into_bytes(), piece)));
+    spellings.push((in_hexadecimal(whole), 2 * PIECE));
+    spellings
+}
+
+/// Returns a text in base64 of UTF-8 and of UTF-16, wherever it begins: the characters that depend on the text alone, the
+/// length of a piece, and whether they are of UTF-16.
+fn in_base64(whole: &str) -> impl Iterator<Item = (String, usize, bool)> {
+    let wide = |bytes: fn(u16) -> [u8; 2]| whole.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
+    let of_bytes = |(bytes, is_wide): (Vec<u8>, bool)| {
+        let piece_bytes = if is_wide { 2 * PIECE } else { PIECE };
+        (0..3).map(move |before| (base64_after(before, &bytes), (piece_bytes * 8 - 4) / 6, is_wide))
+    };
+    let utf8 = whole.as_bytes().to_vec();
+    [(utf8, false), (wide(u16::to_le_bytes), true), (wide(u16::to_be_bytes), true)].into_iter().flat_map(of_bytes)
+}
+
+/// Returns a text in hexadecimal. The view of letters and digits has capital digits in lower case.
+fn in_hexadecimal(whole: &str) -> Vec<u8> {
+    let digits = b"0123456789abcdef";
+    whole.bytes().flat_map(|byte| [digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]]).collect()
 }
 
 /// Returns the part of a secret that counts, and the ranges in it that are not secret. The head of a JWT is the same
@@ -334,8 +365,10 @@ fn counting(secret: &str) -> (&str, Vec<Range<usize>>) {
 fn base64_after(before: usize, bytes: &[u8]) -> String {
     let mut all = vec![0; before];
     all.extend_from_slice(bytes);
-    let encoded = STANDARD_NO_PAD.encode(&all);
-    encoded[(before * 8).div_ceil(6)..all.len() * 8 / 6].to_owned()
+    let mut encoded = STANDARD_NO_PAD.encode(&all);
+    encoded.truncate(all.len() * 8 / 6);
+    encoded.drain(..(before * 8).div_ceil(6));
+    encoded
 }
 
 fn gram(bytes: &[u8]) -> u64 {
@@ -364,9 +397,9 @@ fn read(last: u64, byte: u8) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credentials::redact::escapes::is_ignorable;
-    use crate::credentials::redact::take_steps;
+    use crate::credentials::redact::escapes::{has_escaped_letters, is_ignorable};
     use crate::credentials::redact::views::BASES;
+    use crate::credentials::redact::{Watch, take_steps};
 
     const SECRET: &str = "kR9wQ~sim.contoso~1eef/möre+of%it&so";
 
@@ -493,7 +526,7 @@ mod tests {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             usize::try_from(state >> 33).unwrap() % below
         };
-        let mut same = 0;
+        let (mut same, mut without) = (0, 0);
         for _ in 0..20_000 {
             let text: String = (0..next(12)).map(|_| PARTS[next(PARTS.len())]).collect();
             let views = |text: &[u8]| [0, 1, 2].map(|base| View::of_numbers(text, base).text().to_vec());
@@ -506,8 +539,17 @@ mod tests {
                 assert_eq!(view(&unescaped, &ALPHANUMERIC), view(text.as_bytes(), &ALPHANUMERIC), "{text}");
                 same += usize::from(unescaped != text.as_bytes());
             }
+            // The escapes that a removed layer uncovers are escapes of the text itself.
+            if !has_escaped_letters(text.as_bytes()) {
+                let mut layer = text.into_bytes();
+                while let Some((next, has_same_letters)) = unescaped_text(&layer) {
+                    assert!(has_same_letters, "{}", String::from_utf8_lossy(&layer));
+                    layer = next;
+                    without += 1;
+                }
+            }
         }
-        assert!(same > 200, "{same}");
+        assert!(same > 200 && without > 200, "{same}, {without}");
     }
 
     #[test]
@@ -521,6 +563,7 @@ mod tests {
         let (mut texts, mut held) = (0, 0);
         for secret in &secrets {
             let pieces = Pieces::of(&[Secret::new(secret.as_str())]);
+            let watch = Watch::of(Vec::new(), vec![Secret::new(secret.as_str())]);
             let part = &secret[secret.len() / 2 - 16..];
             let part = &part[..part.char_indices().map(|(at, _)| at).nth(20).unwrap_or(part.len())];
             let odd = odd_spellings(secret).into_iter().map(String::into_bytes);
@@ -534,6 +577,7 @@ mod tests {
                     for text in [part.to_vec(), [b"{\"12-ab\":\"", part, b"\\u0041 7f"].concat()] {
                         let is_in = pieces.are_plainly_in(&text);
                         assert!(pieces.are_in(&text) || !is_in, "{}", String::from_utf8_lossy(&text));
+                        assert!(!is_in || !watch.excludes(&text), "{}", String::from_utf8_lossy(&text));
                         (texts, held) = (texts + 1, held + usize::from(is_in));
                     }
                 }
@@ -588,6 +632,7 @@ mod tests {
     fn a_text_of_nothing_but_the_letters_of_a_secret_is_searched() {
         assert!(holds("ab-cd-ef-gh-ij-kl", b"abcdefghijkl"));
         assert!(!holds("ab-cd-ef-gh-ij-kl", b"abcdefghijk"));
+        assert!(holds("ab\tcd\tef\tgh\tij\tkl", b"abcdefghijkl"));
     }
 
     #[test]

@@ -36,15 +36,19 @@ pub(super) struct Traces {
 
 impl Traces {
     /// Returns the traces of spellings, each with the number of its bytes in succession that are enough to be found.
-    pub fn of<'a>(spellings: impl IntoIterator<Item = (&'a [u8], usize)>) -> Traces {
+    pub fn of(spellings: impl IntoIterator<Item = (impl AsRef<[u8]>, usize)>) -> Traces {
         let (mut traces, mut are_complete) = (Vec::new(), true);
-        for (spelling, piece) in spellings.into_iter().filter(|(spelling, piece)| spelling.len() >= *piece) {
+        for (spelling, piece) in spellings {
+            let spelling = spelling.as_ref();
+            if spelling.len() < piece {
+                continue;
+            }
             // Each piece has at least this many letters and digits, and with one trace in each of this distance, a whole
             // trace is among them.
             match (fewest_letters(spelling, piece) + 1).saturating_sub(TRACE) {
                 0 => are_complete = false,
                 distance => {
-                    let letters = view(spelling, &ALPHANUMERIC);
+                    let letters = letters_of(spelling);
                     traces.extend(letters.windows(TRACE).step_by(distance).map(trace_of));
                 }
             }
@@ -95,6 +99,10 @@ impl Traces {
         if !self.are_complete || self.are_in_layer(text) {
             return true;
         }
+        // Without an escaped letter, each layer has the letters and digits of the text.
+        if !has_escaped_letters(text) {
+            return false;
+        }
         let mut layer = Cow::Borrowed(text);
         for _ in 0..LAYERS {
             let Some((next, has_same_letters)) = unescaped_text(&layer) else { break };
@@ -111,60 +119,104 @@ impl Traces {
         !self.are_complete || has_escaped_letters(text) || self.are_in_letters(text)
     }
 
+    /// Says whether a text may hold a whole secret or a piece, in any spelling of either.
+    pub fn may_be_anyhow_in(&self, text: &[u8]) -> bool {
+        !self.are_complete || has_escaped_letters(text) || self.are_in_layer(text)
+    }
+
     fn are_in_layer(&self, layer: &[u8]) -> bool {
         self.are_in_letters(layer) || self.are_in_numbers(layer)
     }
 
     fn are_in_letters(&self, text: &[u8]) -> bool {
-        view(text, &ALPHANUMERIC).windows(TRACE).any(|letters| self.has(trace_of(letters)))
+        self.are_among(&view(text, &ALPHANUMERIC))
+    }
+
+    fn are_among(&self, letters: &[u8]) -> bool {
+        letters.windows(TRACE).any(|letters| self.has(trace_of(letters)))
     }
 
     /// Says whether the numbers of a text in one of the bases are a trace. Letters and digits have numbers from 48 to 122,
     /// whose first digit is a decimal one in each base, so that other digits of base 16 need not be read by themselves.
     fn are_in_numbers(&self, text: &[u8]) -> bool {
-        let (mut lasts, mut from) = ([0_u64; 3], 0);
+        let mut letters = [(); 3].map(|()| Letters::of_numbers_in(text));
+        let mut from = 0;
         while let Some(digit) = next_decimal(text, from) {
             let before = text[from..digit].iter().rposition(|byte| !is_digit(byte));
             let begin = before.map_or(from, |before| from + before + 1);
             let after = text[digit..].iter().position(|byte| !is_digit(byte));
             let end = after.map_or(text.len(), |after| digit + after);
-            if self.end_in_run(&mut lasts, &text[begin..end]) {
-                return true;
-            }
+            read_run(&text[begin..end], &mut letters);
             from = end;
         }
-        false
+        letters.iter().any(|letters| self.are_among(&letters.text[..letters.length]))
+    }
+}
+
+/// The letters and digits among the numbers of a text in one base.
+struct Letters {
+    text: Vec<u8>,
+    length: usize,
+}
+
+impl Letters {
+    fn of_numbers_in(text: &[u8]) -> Letters {
+        // A number has two digits, or another character before it.
+        Letters { text: vec![0; text.len() / 2 + 2], length: 0 }
     }
 
-    /// Reads the numbers of a run of digits of base 16, and says whether one of them ends a trace.
-    fn end_in_run(&self, [hexadecimal, decimal, octal]: &mut [u64; 3], run: &[u8]) -> bool {
-        let mut found = false;
-        let (pairs, _) = run[run.len() % 2..].as_chunks::<2>();
-        for [high, low] in pairs {
-            found |= self.ends_with(hexadecimal, u32::from(value(high) << 4 | value(low)));
+    /// Adds those of the numbers that are a letter or digit, without a branch, because the processor cannot foresee which
+    /// are.
+    fn extend(&mut self, numbers: impl Iterator<Item = u8>) {
+        let (text, mut length) = (self.text.as_mut_slice(), self.length);
+        for number in numbers {
+            let letter = ALPHANUMERIC[usize::from(number)];
+            text[length] = letter;
+            length += usize::from(letter != 0);
         }
-        for (last, base) in [(decimal, 10), (octal, 8)] {
-            let mut number = 0_u32;
-            for digit in run.iter().map(value).map(u32::from) {
-                let is_one = digit < base;
-                found |= !is_one && self.ends_with(last, number);
-                number = if is_one { (number * base + digit).min(256) } else { 0 };
-            }
-            found |= self.ends_with(last, number);
-        }
-        found
+        self.length = length;
     }
+}
 
-    /// Adds a number to the last letters and digits if it is one, and says whether they are a trace.
-    fn ends_with(&self, last: &mut u64, number: u32) -> bool {
-        let letter = usize::try_from(number).ok().and_then(|number| ALPHANUMERIC.get(number)).copied().unwrap_or(0);
-        *last = if letter == 0 { *last } else { *last << 8 | u64::from(letter) };
-        letter != 0 && self.has(*last)
+/// Reads the numbers of a run of digits of base 16 in the bases 16, 10 and 8.
+fn read_run(run: &[u8], [hexadecimal, decimal, octal]: &mut [Letters; 3]) {
+    let (pairs, _) = run[run.len() % 2..].as_chunks::<2>();
+    hexadecimal.extend(pairs.iter().map(|[high, low]| value(high) << 4 | value(low)));
+    decimal.extend(ended_numbers::<10>(run));
+    octal.extend(ended_numbers::<8>(run));
+}
+
+/// Returns for each byte of a run, and for its end, the number that ends there, or zero.
+fn ended_numbers<const BASE: u16>(run: &[u8]) -> impl Iterator<Item = u8> {
+    let mut number = 0_u16;
+    run.iter().map(|byte| u16::from(value(byte))).chain([u16::from(NO_DIGIT)]).map(move |digit| {
+        let is_digit = digit < BASE;
+        let ended = if is_digit { 0 } else { number as u8 };
+        // No letter or digit has the largest number, which stands for all beyond a byte, too.
+        let longer = (number * BASE + digit).min(u16::from(u8::MAX));
+        number = if is_digit { longer } else { 0 };
+        ended
+    })
+}
+
+/// Returns the letters and digits of a spelling. Most spellings have nothing else.
+fn letters_of(spelling: &[u8]) -> Vec<u8> {
+    match are_all_letters(spelling) {
+        true => spelling.to_ascii_lowercase(),
+        false => view(spelling, &ALPHANUMERIC),
     }
+}
+
+/// Says whether a spelling has nothing but letters and digits. The processor looks at several bytes at once.
+fn are_all_letters(spelling: &[u8]) -> bool {
+    spelling.iter().fold(true, |all, byte| all & byte.is_ascii_alphanumeric())
 }
 
 /// The fewest letters and digits among this many bytes in succession.
 fn fewest_letters(spelling: &[u8], piece: usize) -> usize {
+    if are_all_letters(spelling) {
+        return piece;
+    }
     let is_letter = |byte: &u8| usize::from(ALPHANUMERIC[usize::from(*byte)] != 0);
     let mut letters: usize = spelling[..piece].iter().map(is_letter).sum();
     let mut fewest = letters;
@@ -195,7 +247,7 @@ fn is_digit(byte: &u8) -> bool {
 }
 
 fn trace_of(letters: &[u8]) -> u64 {
-    letters.first_chunk().map_or(0, |letters| u64::from_be_bytes(*letters))
+    letters.first_chunk().map_or(0, |letters| u64::from_le_bytes(*letters))
 }
 
 fn hash(trace: u64) -> u64 {

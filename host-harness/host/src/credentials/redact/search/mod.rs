@@ -62,7 +62,7 @@ struct Needle {
 
 /// The text that follows a needle and belongs to its secret.
 #[derive(Clone, PartialEq, Eq)]
-enum Rest {
+pub(super) enum Rest {
     /// As much of these bytes as follows.
     Of(Vec<u8>),
     /// All characters of the base64 alphabet that follow.
@@ -273,7 +273,7 @@ impl Search {
 }
 
 /// Returns all spellings in which a secret is searched for, except for escapes.
-fn known_by(secret: &str) -> Vec<(Vec<u8>, Rest)> {
+pub(super) fn known_by(secret: &str) -> Vec<(Vec<u8>, Rest)> {
     let plain = cut(secret, KNOWN_BY);
     let mut known_by = vec![(plain.as_bytes().to_vec(), Rest::Of(secret.as_bytes()[plain.len()..].to_vec()))];
     let opening = &secret.as_bytes()[..secret.len().min(OPENING)];

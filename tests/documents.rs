@@ -270,7 +270,7 @@ Everything that is configured appears from the start, with 0 for what never happ
 configuration. Counters begin at 0 with each start of the collector, as `rate` and `increase` expect. Times are Unix seconds, 0 for never.
 The answer is compressed for a reader that accepts `gzip`.
 
-Alerts to begin with; [deploy/prometheus](../deploy/prometheus/README.md) has these and more as tested rules, with a dashboard for Grafana:
+[deploy/prometheus](../deploy/prometheus/README.md) has eleven tested alerts, and a dashboard for Grafana. Shorter ones, to begin with:
 
 | alert | expression |
 |---|---|

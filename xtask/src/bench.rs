@@ -51,8 +51,8 @@ pub fn bench(arguments: &[&str]) -> Result<(), Stop> {
 fn how_built() -> &'static str {
     match env::var("CARGO_PROFILE_MEASURE_LTO").as_deref() {
         Ok("off") => "without link-time optimization",
+        Ok("thin") | Err(_) => "with thin link-time optimization",
         Ok(_) => "with link-time optimization of another kind",
-        Err(_) => "with thin link-time optimization",
     }
 }
 

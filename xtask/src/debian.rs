@@ -28,7 +28,9 @@ pub fn with_chromium(workspace: &Path, command: &mut Command) -> Result<(), Stri
     }
     let folder = workspace.join("target/chromium");
     let program = folder.join("usr/lib/chromium/chromium");
-    if !program.is_file() {
+    // The script writes this file last: without it, the script did not end.
+    let fonts = folder.join("fonts.conf");
+    if !fonts.is_file() {
         eprintln!("cargo xtask unpacks Chromium of Debian into the target folder: 150 MB");
         let _ = fs::create_dir_all(&folder);
         // The machine's C library stays: a program finds it by an absolute path.
@@ -43,7 +45,8 @@ pub fn with_chromium(workspace: &Path, command: &mut Command) -> Result<(), Stri
                 rm \"$package\"
             done
             test -x usr/lib/chromium/chromium
-            printf '<fontconfig><dir>/usr/share/fonts</dir><dir>%s/usr/share/fonts</dir><cachedir>%s/fonts</cachedir></fontconfig>' \"$PWD\" \"$PWD\" >fonts.conf";
+            printf '<fontconfig><dir>/usr/share/fonts</dir><dir>%s/usr/share/fonts</dir><cachedir>%s/fonts</cachedir></fontconfig>' \"$PWD\" \"$PWD\" >fonts.new
+            mv fonts.new fonts.conf";
         let mut shell = Command::new("sh");
         shell.args(["-c", script]).current_dir(&folder).stdout(Stdio::null());
         if !shell.status().is_ok_and(|status| status.success()) {
@@ -52,13 +55,11 @@ pub fn with_chromium(workspace: &Path, command: &mut Command) -> Result<(), Stri
             );
         }
     }
-    let libraries = ["usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu", "lib/x86_64-linux-gnu"];
+    let libraries =
+        ["usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu", "lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu"];
     let libraries = env::join_paths(libraries.iter().map(|libraries| folder.join(libraries)));
     let libraries = libraries.map_err(|error| error.to_string())?;
-    command
-        .env("CHROMIUM", program)
-        .env("CHROMIUM_LIBRARIES", libraries)
-        .env("FONTCONFIG_FILE", folder.join("fonts.conf"));
+    command.env("CHROMIUM", program).env("CHROMIUM_LIBRARIES", libraries).env("FONTCONFIG_FILE", fonts);
     Ok(())
 }
 

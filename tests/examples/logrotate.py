@@ -6,7 +6,7 @@ import os
 import subprocess
 import time
 
-from stage import Collector, Fault, compare, installed, libraries, written
+from stage import PATIENCE, Collector, Fault, compare, installed, libraries, written
 
 PROGRAM = installed("logrotate")
 
@@ -28,8 +28,10 @@ def rotated(harness, service, folder):
 
     collector.start()
     for kill in (False, True, False):
-        goal = collector.sent() + 200
+        goal, end = collector.sent() + 200, time.monotonic() + PATIENCE
         while collector.sent() < goal:
+            if time.monotonic() > end:
+                raise Fault(f"200 more events of the collector: not within {PATIENCE:.0f} s")
             rotate()
             time.sleep(1.05)
         if kill:

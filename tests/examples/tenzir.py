@@ -44,7 +44,7 @@ def http(harness, service, folder):
 
 
 def shell(harness, service, folder):
-    """Tenzir starts the collector, both are ended and come back, and the collector is killed."""
+    """Tenzir starts the collector, and both are ended and come back."""
     collector, out = Collector(harness, service, folder / "collector"), folder / "out.ndjson"
     (collector.configuration / "sink.toml").write_text('[[sink]]\nid = "tenzir"\ntype = "stdout"\n')
     changes = {

@@ -202,8 +202,13 @@ impl Store for SqliteStore {
                 kept.into_iter().map(|kept| kept.map_err(over)).collect()
             }
             Err(error) if polls.len() <= 1 => vec![Err(error)],
-            // Each poll by itself: one that does not fit on the disk does not keep smaller ones from it.
-            Err(_) => polls.iter().map(|poll| self.commit(poll)).collect(),
+            // Each poll by itself: one that does not fit on the disk, or whose data SQLite refuses, does not keep others
+            // from it.
+            Err(StoreError { what: StoreErrorKind::Full | StoreErrorKind::Other(_), .. }) => {
+                polls.iter().map(|poll| self.commit(poll)).collect()
+            }
+            // No poll would be written; while another program writes, each attempt would wait for it.
+            Err(error) => vec![Err(error); polls.len()],
         }
     }
 

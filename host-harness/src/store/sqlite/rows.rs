@@ -42,15 +42,15 @@ pub(super) fn scope_row(row: &Row<'_>) -> rusqlite::Result<ScopeRow> {
 
 /// Writes a scope and returns its number. `figure` is the subject of the figure that stands for the whole scope; `None`
 /// keeps the stored one. If the scope belonged to another tenant, all data of that tenant is removed.
-pub(super) fn keep_scope(transaction: &Connection, row: &ScopeRow, figure: Option<&str>) -> rusqlite::Result<i64> {
-    let known: Option<(i64, bool)> = transaction
+pub(super) fn keep_scope(connection: &Connection, row: &ScopeRow, figure: Option<&str>) -> rusqlite::Result<i64> {
+    let known: Option<(i64, bool)> = connection
         .prepare_cached("SELECT number, tenant = ?3 FROM scope WHERE feed = ?1 AND scope = ?2")?
         .query_row(params![row.feed, row.scope.id, row.tenant], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     if let Some((number, false)) = known {
-        transaction.execute("DELETE FROM state WHERE scope = ?1", [number])?;
-        transaction.execute("DELETE FROM history WHERE scope = ?1", [number])?;
-        transaction.execute("UPDATE scope SET figure = NULL WHERE number = ?1", [number])?;
+        connection.execute("DELETE FROM state WHERE scope = ?1", [number])?;
+        connection.execute("DELETE FROM history WHERE scope = ?1", [number])?;
+        connection.execute("UPDATE scope SET figure = NULL WHERE number = ?1", [number])?;
     }
     let text = |value: Result<String, serde_json::Error>| {
         value.map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
@@ -58,7 +58,7 @@ pub(super) fn keep_scope(transaction: &Connection, row: &ScopeRow, figure: Optio
     let (discovered, standing) =
         (text(serde_json::to_string(&row.scope))?, text(serde_json::to_string(&row.standing))?);
     if let Some((number, _)) = known {
-        transaction
+        connection
             .prepare_cached(
                 "UPDATE scope SET tenant = ?2, discovered = ?3, standing = ?4, figure = coalesce(?5, figure)
                  WHERE number = ?1",
@@ -66,7 +66,7 @@ pub(super) fn keep_scope(transaction: &Connection, row: &ScopeRow, figure: Optio
             .execute(params![number, row.tenant, discovered, standing, figure])?;
         return Ok(number);
     }
-    transaction
+    connection
         .prepare_cached(
             "INSERT INTO scope (feed, scope, tenant, discovered, standing, figure) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
@@ -75,12 +75,12 @@ pub(super) fn keep_scope(transaction: &Connection, row: &ScopeRow, figure: Optio
 
 /// Writes the figures that differ from the previous ones. A plugin may return numbers that are not finite; they are
 /// skipped and do not fail the poll.
-pub(super) fn keep_figures(transaction: &Connection, scope: i64, poll: &PollRecord) -> rusqlite::Result<()> {
-    let mut last = transaction.prepare_cached(
+pub(super) fn keep_figures(connection: &Connection, scope: i64, poll: &PollRecord) -> rusqlite::Result<()> {
+    let mut last = connection.prepare_cached(
         "SELECT value = :value AND maximum = :maximum AND weight = :weight FROM history
          WHERE scope = :scope AND subject = :subject ORDER BY time DESC LIMIT 1",
     )?;
-    let mut insert = transaction.prepare_cached(
+    let mut insert = connection.prepare_cached(
         // `OR REPLACE` would remove a row without its trigger.
         "INSERT INTO history (scope, subject, time, kind, title, value, maximum, weight)
          VALUES (:scope, :subject, :time, :kind, :title, :value, :maximum, :weight)
@@ -106,7 +106,7 @@ pub(super) fn keep_figures(transaction: &Connection, scope: i64, poll: &PollReco
             })?;
         }
     }
-    for (subject, kind, title) in gone(transaction, scope, poll)? {
+    for (subject, kind, title) in gone(connection, scope, poll)? {
         insert.execute(named_params! {
             ":scope": scope, ":subject": subject, ":time": poll.time as i64, ":kind": kind, ":title": title,
             ":value": 0.0, ":maximum": 0.0, ":weight": 0.0,
@@ -117,14 +117,14 @@ pub(super) fn keep_figures(transaction: &Connection, scope: i64, poll: &PollReco
 
 /// Returns subject, kind and title of the stored figures whose kind the poll has, but whose subject it lacks: the service
 /// does not measure them any more. Figures whose largest value is 0 already are left out.
-fn gone(transaction: &Connection, scope: i64, poll: &PollRecord) -> rusqlite::Result<Vec<(String, String, String)>> {
+fn gone(connection: &Connection, scope: i64, poll: &PollRecord) -> rusqlite::Result<Vec<(String, String, String)>> {
     let kinds: HashSet<&str> = poll.measures.iter().map(|measure| measure.kind.as_str()).collect();
     if kinds.is_empty() {
         return Ok(Vec::new());
     }
     let present: HashSet<&str> = poll.measures.iter().map(|measure| measure.subject.as_str()).collect();
     // One seek in the index for each subject: a scan would read the whole history.
-    let mut known = transaction.prepare_cached(
+    let mut known = connection.prepare_cached(
         "WITH RECURSIVE known (subject) AS (
              SELECT min(subject) FROM history WHERE scope = ?1
              UNION ALL
@@ -142,8 +142,8 @@ fn gone(transaction: &Connection, scope: i64, poll: &PollRecord) -> rusqlite::Re
     rows.filter(|row| row.as_ref().map_or(true, is_gone)).collect()
 }
 
-pub(super) fn queue(transaction: &Connection, poll: &PollRecord) -> rusqlite::Result<()> {
-    let mut insert = transaction.prepare_cached(
+pub(super) fn queue(connection: &Connection, poll: &PollRecord) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare_cached(
         "INSERT INTO outbox (sink, tenant, feed, scope, uid, time, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
     let row = &poll.row;
@@ -180,8 +180,8 @@ pub(super) fn backlog(connection: &Connection) -> rusqlite::Result<Vec<Backlog>>
 }
 
 /// Returns the bytes of a feed's events that wait for the poll's sinks.
-pub(super) fn waiting(transaction: &Connection, poll: &PollRecord) -> rusqlite::Result<u64> {
-    let mut select = transaction.prepare_cached(
+pub(super) fn waiting(connection: &Connection, poll: &PollRecord) -> rusqlite::Result<u64> {
+    let mut select = connection.prepare_cached(
         "SELECT coalesce(sum(length(body)), 0) FROM outbox WHERE sink = ?1 AND feed = ?2 AND tenant = ?3",
     )?;
     let row = &poll.row;
@@ -193,8 +193,8 @@ pub(super) fn waiting(transaction: &Connection, poll: &PollRecord) -> rusqlite::
 }
 
 /// Returns the number of feeds with stored data.
-pub(super) fn keeping_feeds(transaction: &Connection) -> rusqlite::Result<u64> {
-    let mut select = transaction.prepare_cached("SELECT count(*) FROM kept WHERE bytes > 0")?;
+pub(super) fn keeping_feeds(connection: &Connection) -> rusqlite::Result<u64> {
+    let mut select = connection.prepare_cached("SELECT count(*) FROM kept WHERE bytes > 0")?;
     select.query_row([], |row| row.get::<_, i64>(0)).map(|count| count as u64)
 }
 
@@ -205,9 +205,9 @@ pub(super) fn reusable(connection: &Connection) -> rusqlite::Result<u64> {
 }
 
 /// Returns the bytes that are kept of a scope's feed, and of all feeds of its tenant.
-pub(super) fn kept(transaction: &Connection, row: &ScopeRow) -> rusqlite::Result<StoredBytes> {
+pub(super) fn kept(connection: &Connection, row: &ScopeRow) -> rusqlite::Result<StoredBytes> {
     let bytes = |row: &Row<'_>, column: usize| row.get::<_, i64>(column).map(|bytes| bytes as u64);
-    transaction
+    connection
         .prepare_cached(
             "SELECT coalesce(sum(bytes) FILTER (WHERE feed = ?2), 0), coalesce(sum(bytes), 0) FROM kept WHERE tenant = ?1",
         )?

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use azure_secure_score::normalize::normalize;
 use azure_secure_score::settings::Settings as NativeSettings;
@@ -172,4 +173,33 @@ async fn a_feed_stays_open_between_polls_that_follow_each_other() {
     stage.run_until(NOON + 120 * SECOND).await;
     let (polls, opened) = (scene.service.polls(&subscription(0, 0)), scene.service.times("/oauth2/").len());
     assert!(polls >= 20 && (2..=5).contains(&opened), "opened {opened} times for {polls} polls in two minutes");
+}
+
+#[tokio::test]
+async fn a_reload_closes_a_feed_that_was_left_open_and_has_a_poll_in_flight() {
+    let scene = Scene::new(Estate::sized(1, 2));
+    let feed = scene.feed("a", 0, &list(&[subscription(0, 0), subscription(0, 1)]), "");
+    let text = format!("{NETWORK}{}", feed.replace("[feed.settings]", "interval = \"5s\"\n[feed.settings]"));
+    let transport = Arc::new(LongTokens(Arc::clone(&scene.service)));
+    let mut stage = Stage::start(&scene.file(), &text, &Secrets::new(), &scene.now, transport).await;
+    stage.run_until(NOON + 10 * SECOND).await;
+    let step = async |stage: &mut Stage| {
+        stage.collector.start_due();
+        let _ = tokio::time::timeout(Duration::from_millis(5), stage.collector.ended()).await;
+        scene.now.fetch_add(SECOND / 10, Ordering::SeqCst);
+    };
+    let (service, [held, other]) = (&scene.service, [0, 1].map(|which| subscription(0, which)));
+    let part = format!("{held}/providers/Microsoft.Security/secureScores");
+    let polls = service.polls(&held);
+    service.held.send_replace(Some(part));
+    while service.polls(&held) == polls {
+        step(&mut stage).await;
+    }
+    let (opened, polls) = (service.times("/oauth2/").len(), service.polls(&other));
+    scene.reload(&mut stage, &text).await;
+    while service.polls(&other) < polls + 2 {
+        step(&mut stage).await;
+    }
+    assert_eq!(service.times("/oauth2/").len(), opened + 1);
+    service.held.send_replace(None);
 }

@@ -141,7 +141,8 @@ struct RunningJob {
 struct FeedEntry {
     admitted: Arc<AdmittedFeed>,
     tenant: u32,
-    /// Open while a job works with it, or while it is among those left open. Boxed, because a weak reference keeps the memory of its target allocated.
+    /// Open while a job works with it, or while it is among those left open. Boxed, because a weak reference keeps the
+    /// memory of its target allocated.
     open: Weak<OpenedFeed>,
     /// Scopes, in the order in which they were found, which is the order of their numbers.
     scopes: Vec<u32>,

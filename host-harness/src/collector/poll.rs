@@ -97,7 +97,12 @@ impl Collector {
             entry.open = Arc::downgrade(&cell);
             cell
         });
-        if self.left_open.len() < limits::OPEN_FEEDS {
+        // Another poll of a feed with one scope comes after the feed's interval only.
+        let profits = entry.scopes.len() > 1 || entry.admitted.interval < limits::OPEN_FEED;
+        if profits && self.left_open.len() >= limits::OPEN_FEEDS {
+            self.left_open.retain(|_, (_, since)| may_stay_open(*since, now));
+        }
+        if profits && self.left_open.len() < limits::OPEN_FEEDS {
             self.left_open.entry(feed).or_insert_with(|| (Arc::clone(&cell), now));
         }
         Some((Arc::clone(&entry.admitted), cell))

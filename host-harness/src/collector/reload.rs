@@ -98,8 +98,9 @@ impl Collector {
         impatient: bool,
     ) {
         self.agenda.limit(polls, polls_of_tenant);
-        // The network may have changed, too.
+        // The network may have changed, too. A job in flight keeps its open feed, and the next one opens another.
         self.left_open.clear();
+        self.feeds.values_mut().for_each(|entry| entry.open = Weak::new());
         let now = (self.clock)();
         let goes_on =
             broken.iter().filter_map(|feed| self.feeds.get(self.by_id.get(*feed)?)).map(|entry| &entry.admitted);
@@ -184,6 +185,9 @@ impl Collector {
             let expiries = admitted.expiries.to_vec();
             self.pipeline.metrics.feed(&admitted.tenant, &admitted.id, |counts| counts.credentials_expire = expiries);
             entry.admitted = admitted;
+            // The open feed has the previous one's share of the log.
+            self.left_open.remove(&number);
+            entry.open = Weak::new();
             for scope in entry.scopes.clone() {
                 let Some(scope_entry) = self.scopes.get_mut(&scope) else { continue };
                 let schedule = entry.schedule_of(&scope_entry.scope.id);

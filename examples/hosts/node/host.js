@@ -278,6 +278,17 @@ function sent({ url, method, headers, body }) {
   });
 }
 
+/** The members of a token endpoint's answer. The parser's own message would hold a part of the answer. */
+function object(/** @type {Buffer} */ body) {
+  let members;
+  try {
+    members = JSON.parse(body.toString());
+  } catch {}
+  if (typeof members !== "object" || !members || Array.isArray(members))
+    throw failure("not-json", "the token endpoint's answer is no JSON object");
+  return members;
+}
+
 /** The answer as the plugin gets it: without the token that the host keeps, and without any secret. */
 function checked(
   /** @type {Answer} */ { status, headers, body },
@@ -288,7 +299,7 @@ function checked(
     throw failure("encoded", "the answer is compressed");
   headers = headers.filter(([name]) => !["set-cookie", "content-length", "transfer-encoding"].includes(name));
   if (captures !== undefined) {
-    const members = JSON.parse(body.toString());
+    const members = object(body);
     const token = members[captures];
     const known = Object.fromEntries(Object.entries(members).filter(([name]) => TOKEN_MEMBERS.includes(name)));
     if (status === 200 && typeof token === "string" && token) {

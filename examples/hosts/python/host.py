@@ -11,7 +11,9 @@ import base64
 import http.client
 import json
 import secrets as randomness
+import socket
 import sys
+import threading
 import time
 import unicodedata
 import uuid
@@ -251,7 +253,12 @@ class Host:
         unwanted = {"set-cookie", "content-length", "transfer-encoding"}
         headers, body = [(name, value) for name, value in answer.headers if name not in unwanted], answer.body
         if captures is not None:
-            members = json.loads(body)
+            try:
+                members = json.loads(body)
+            except ValueError:
+                members = None
+            if not isinstance(members, dict):
+                raise Failure("not-json", "the answer with the token is no JSON object", "try-later")
             token = members.get(captures)
             known = {name: value for name, value in members.items() if name in TOKEN_MEMBERS}
             if answer.status == 200 and isinstance(token, str) and token:
@@ -272,7 +279,11 @@ class Host:
 def send(method, url, headers, body, until):
     """Sends a request. A redirect is an answer, and following it is the plugin's decision: it would have to be declared."""
     connect = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    connection = connect(url.netloc, timeout=min(30, max(1, until - time.monotonic())))
+    seconds = min(30, max(1, until - time.monotonic()))
+    connection = connect(url.netloc, timeout=seconds)
+    # The timeout of the connection counts for each part of an answer, and this one for the whole.
+    ends = threading.Timer(seconds, end_of, [connection])
+    ends.start()
     try:
         path = url.path + (f"?{url.query}" if url.query else "")
         connection.request(method, path, body, headers)
@@ -282,11 +293,22 @@ def send(method, url, headers, body, until):
             read.extend(chunk)
             if len(read) > ANSWER_BYTES:
                 raise Failure("answer-too-large", "the answer is too large")
-            if time.monotonic() > until:
-                raise Failure("plugin-limit", "the call takes too long")
+        if ends.finished.is_set():
+            raise Failure("plugin-limit", "the answer takes too long")
         return Answer(response.status, [(name.lower(), value) for name, value in response.getheaders()], bytes(read))
     finally:
+        ends.cancel()
         connection.close()
+
+
+def end_of(connection):
+    """Ends a connection from another thread: whoever reads from it finds its end."""
+    try:
+        # A TLS connection's own function would also forget its state, which the reader still needs.
+        socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+    except (OSError, TypeError):
+        # It has no socket yet, or no longer.
+        pass
 
 
 def is_of(path, actual):

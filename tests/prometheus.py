@@ -127,7 +127,10 @@ def prometheus(folder):
         yield ask
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def wait_for(condition, what):

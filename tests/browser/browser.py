@@ -4,9 +4,11 @@ import base64
 import fcntl
 import json
 import os
+import select
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 PATIENCE = 60
@@ -52,6 +54,7 @@ class Browser:
 
     def message(self):
         while b"\0" not in self.buffer:
+            assert select.select([self.input], [], [], PATIENCE)[0], f"{self.program} said nothing for {PATIENCE} s"
             part = self.input.read(1 << 20)
             assert part, f"{self.program} ended with status {self.process.wait(PATIENCE)}"
             self.buffer += part
@@ -87,11 +90,13 @@ class Browser:
             self.send("Fetch.failRequest", session, requestId=paused["requestId"], errorReason="BlockedByClient")
 
     def wait_for(self, event, session):
-        while True:
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
             for place, message in enumerate(self.events):
                 if message["method"] == event and message.get("sessionId") == session:
                     return self.events.pop(place)["params"]
             self.call("Target.getTargets")
+        raise AssertionError(f"no {event} within {PATIENCE} s")
 
     def tab(self, origin, token=None):
         """A tab from which only requests to one origin leave. All that it asks for is noted."""

@@ -121,7 +121,10 @@ class Scene:
     def __exit__(self, *_):
         for process in reversed(self.started):
             process.terminate()
-            process.wait(30)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
         self.temporary.cleanup()
 
     def start(self):

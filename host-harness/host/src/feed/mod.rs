@@ -165,7 +165,7 @@ impl Feed {
 
     /// Returns the oddities in the real values of credentials, which the plugin never sees.
     pub fn oddities(&self) -> Vec<Oddity> {
-        self.settings.oddities(&self.description)
+        self.settings.oddities(&self.description, self.plugin.validators())
     }
 
     /// Returns the resources that the feed's calls used since the last reading.

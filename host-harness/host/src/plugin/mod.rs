@@ -36,6 +36,7 @@ use wasmtime_wasi_io::bindings::wasi::io;
 
 use crate::blame::Blame;
 use crate::contract::{self, ACCEPTED, Description, Failure, INTERFACE, PluginCodePre};
+use crate::credentials::settings::Validators;
 use crate::credentials::spelling;
 use crate::digest::digest;
 use crate::limits;
@@ -71,6 +72,7 @@ struct PluginInner {
     linked: PluginCodePre<CallState>,
     about: About,
     description: OnceCell<Arc<Description>>,
+    validators: Validators,
 }
 
 /// Facts about a plugin that are known without running it.
@@ -143,7 +145,13 @@ impl Plugin {
         check(&about)?;
         let linker = linker(host).map_err(invalid)?;
         let linked = linker.instantiate_pre(&component).and_then(PluginCodePre::new).map_err(invalid)?;
-        let shared = PluginInner { host: host.clone(), linked, about, description: OnceCell::new() };
+        let shared = PluginInner {
+            host: host.clone(),
+            linked,
+            about,
+            description: OnceCell::new(),
+            validators: Validators::default(),
+        };
         Ok(Plugin { shared: Arc::new(shared), tap: None })
     }
 
@@ -171,6 +179,11 @@ impl Plugin {
     /// The embedder's knowledge of the plugin, once its description was requested.
     pub fn known(&self) -> KnownPlugin {
         self.described().map_or(KnownPlugin::UNKNOWN, |description| self.host().known(&description.name))
+    }
+
+    /// The validators of the schemas in the description.
+    pub(crate) fn validators(&self) -> &Validators {
+        &self.shared.validators
     }
 
     pub(crate) fn tap(&self) -> Option<&Tap> {

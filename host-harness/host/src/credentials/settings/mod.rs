@@ -2,9 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+#[cfg(feature = "schema")]
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[cfg(feature = "schema")]
+use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use x509_cert::der::DateTime;
 
@@ -40,9 +44,17 @@ pub struct Settings {
 #[cfg(feature = "schema")]
 use self::schema::oddity as found_by_schema;
 
+/// The validators of a plugin's schemas of credentials, each built once for all feeds of the plugin.
+#[derive(Default)]
+pub(crate) struct Validators(
+    /// By the text of the schema; `None` if the schema cannot be read.
+    #[cfg(feature = "schema")]
+    Mutex<HashMap<String, Option<Arc<jsonschema::Validator>>>>,
+);
+
 /// Without the feature `schema`, no schema is applied.
 #[cfg(not(feature = "schema"))]
-fn found_by_schema(_: &Value, _: &Secret) -> Option<String> {
+fn found_by_schema(_: &Value, _: &Secret, _: &Validators) -> Option<String> {
     None
 }
 
@@ -305,8 +317,8 @@ impl Settings {
     }
 
     /// Returns the oddities in the real values of credentials, which the plugin never sees. With the feature `schema`, the
-    /// plugin's schema is applied too.
-    pub fn oddities(&self, description: &Description) -> Vec<Oddity> {
+    /// plugin's schema is applied too, by the validators of that plugin.
+    pub(crate) fn oddities(&self, description: &Description, validators: &Validators) -> Vec<Oddity> {
         let Ok(schema) = serde_json::from_str::<Value>(&description.settings_schema) else {
             return vec![Oddity { setting: None, words: "its schema of the settings is not JSON".to_owned() }];
         };
@@ -329,7 +341,7 @@ impl Settings {
             }
             // If the host has found an oddity itself, the schema adds nothing.
             if let Some(property) = properties.and_then(|properties| properties.get(key)).filter(|_| is_spelled_well) {
-                found_by_schema(property, secret).into_iter().for_each(tell);
+                found_by_schema(property, secret, validators).into_iter().for_each(tell);
             }
         }
         oddities

@@ -72,12 +72,24 @@ fn table_of_all(all: &[Figures]) -> String {
     machines.dedup();
     machines.sort_unstable();
     machines.dedup();
-    format!(
-        "{reached} of {} goals are reached. Measured on: {}.\n\n{}",
-        goals.len(),
-        machines.join("; "),
-        table::table(&rows)
-    )
+    let summary = format!("{reached} of {} goals are reached. Measured on: {}.", goals.len(), machines.join("; "));
+    format!("{}\n\n{}", wrapped(&summary), table::table(&rows))
+}
+
+/// The width of the page, in characters.
+const WIDTH: usize = 140;
+
+/// Breaks a text at spaces into lines of the page's width.
+fn wrapped(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => *line += word,
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= WIDTH => *line += &format!(" {word}"),
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n")
 }
 
 fn table_of_sizes(all: &[Figures]) -> String {
@@ -164,6 +176,14 @@ mod tests {
         assert_eq!(sizes, "| feeds | memory, MB |\n|---|---|\n| 10 | 40.0 |\n| 100,000 | 180 |\n");
         let panels = panels(&all);
         assert_eq!((panels.len(), panels[0].most), (1, Some((100_000, 150.0))));
+    }
+
+    #[test]
+    fn a_long_text_is_broken_at_spaces() {
+        let text = ["word"; 60].join(" ");
+        let lines: Vec<usize> = wrapped(&text).lines().map(|line| line.chars().count()).collect();
+        assert_eq!(lines, [139, 139, 19]);
+        assert_eq!(wrapped(&text).replace('\n', " "), text);
     }
 
     #[test]

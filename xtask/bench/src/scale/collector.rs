@@ -61,11 +61,11 @@ pub struct InFlight {
 /// Polls each feed once, and then measures.
 pub async fn scaled(feeds: usize) -> Result<Scaled, String> {
     let mut stage = Stage::start(feeds, CONTROLS).await?;
-    stage.drive(feeds as u64).await;
+    stage.drive(feeds as u64).await?;
     stage.rest().await;
     let resident = process::own_resident_bytes()?;
     let (polls, processor, service) = (stage.service.polls(), blocks::time(), stage.service.spent());
-    stage.drive(polls + POLLS).await;
+    stage.drive(polls + POLLS).await?;
     let (polls, service) = (stage.service.polls() - polls, stage.service.spent() - service);
     let poll = (blocks::time() - processor).saturating_sub(service).as_secs_f64() * 1e6 / polls as f64;
     stage.rest().await;
@@ -79,13 +79,18 @@ pub async fn scaled(feeds: usize) -> Result<Scaled, String> {
 pub async fn in_flight() -> Result<InFlight, String> {
     let polls = limits::POLLS;
     let mut stage = Stage::start(4 * polls, input::CONTROLS).await?;
-    stage.drive(4 * polls as u64).await;
+    stage.drive(4 * polls as u64).await?;
     stage.rest().await;
     let before = process::own_resident_bytes()?;
     stage.service.is_open.send_replace(false);
     // Feeds of many tenants become due at once.
     stage.clock.skip_to((stage.clock.read)() + INTERVAL_MILLISECONDS);
+    let begun = Instant::now();
     while stage.service.waiting.load(Ordering::SeqCst) < polls {
+        if begun.elapsed() > LONGEST {
+            let waiting = stage.service.waiting.load(Ordering::SeqCst);
+            return Err(format!("{waiting} polls wait for an answer after {LONGEST:?}, expected {polls}"));
+        }
         stage.collector.start_due();
         let _ = tokio::time::timeout(Duration::from_millis(20), stage.collector.ended()).await;
     }
@@ -95,6 +100,9 @@ pub async fn in_flight() -> Result<InFlight, String> {
     stage.pipeline.close().await;
     Ok(InFlight { resident })
 }
+
+/// The longest time without an answered poll.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// The interval of all feeds.
 const INTERVAL_MILLISECONDS: u64 = 3_600_000;
@@ -131,22 +139,32 @@ impl Stage {
     }
 
     /// Goes on until the service answered so many polls, and nothing is in flight.
-    async fn drive(&mut self, polls: u64) {
+    async fn drive(&mut self, polls: u64) -> Result<(), String> {
+        let (mut answered, mut since) = (self.service.polls(), Instant::now());
         while self.service.polls() < polls || !self.collector.is_idle() {
-            if self.service.polls() < polls {
+            let now_answered = self.service.polls();
+            if now_answered > answered {
+                (answered, since) = (now_answered, Instant::now());
+            } else if since.elapsed() > LONGEST {
+                return Err(format!("no poll was answered for {LONGEST:?}, after {answered} of {polls}"));
+            }
+            if answered < polls {
                 self.collector.start_due();
             }
-            let due = self.collector.next_due().unwrap_or(u64::MAX);
+            let due = self.collector.next_due();
             if self.collector.is_idle() {
+                let due = due.ok_or_else(|| format!("no feed is due after {answered} of {polls} polls"))?;
                 self.clock.skip_to(due);
                 continue;
             }
-            let wait = Duration::from_millis(due.saturating_sub((self.clock.read)())).min(limits::WATCH);
+            let wait = due.map(|due| Duration::from_millis(due.saturating_sub((self.clock.read)())));
+            let wait = wait.unwrap_or(limits::WATCH).min(limits::WATCH);
             tokio::select! {
                 () = self.collector.ended() => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
+        Ok(())
     }
 
     /// Waits for the deliveries, and gives free memory back, as `run` does.

@@ -22,10 +22,10 @@ pub const FIGURES: [(&str, &str, &str); 4] = [
     ("poll", "processor time of a poll", "µs"),
     ("transaction", "time of its transaction, elapsed", "µs"),
     ("memory", "resident memory while all feeds wait", "MB"),
-    ("lateness", "lateness of polls, 99th percentile", "ms"),
+    ("lateness", "lateness of last polls, 99th percentile", "ms"),
 ];
 
-/// Pairs of collectors with 10 and with 10,000 feeds.
+/// Pairs of collectors with 10 and with 10,000 feeds, whatever number of pairs was asked for: each takes about a minute.
 const PAIRS: usize = 3;
 
 /// The sizes of that pair.
@@ -91,7 +91,7 @@ pub fn rows(_: &Tools, names: &[&'static str]) -> Result<Vec<Row>, Stop> {
 
 fn row_of(size: usize, (name, what, unit): (&str, &str, &'static str), measured: Measured) -> Row {
     let goals = match (name, size) {
-        ("poll", MANY) => vec![Goal::Ratio(0.9)],
+        ("poll", MANY) => vec![Goal::Ratio(1.0 / 1.1)],
         ("memory", 100_000) => vec![Goal::Most(150.0)],
         ("lateness", MANY) => vec![Goal::Most(5_000.0)],
         _ => Vec::new(),

@@ -81,13 +81,13 @@ fn run() -> Result<bool, String> {
             "--pairs" => pairs = number("pairs", 7)?,
             "--subscriptions" => tools.subscriptions = number("subscriptions", 1)?,
             "--only" => only.push(value()?),
-            "--plugin" => tools.plugin = Some(PathBuf::from(value()?)),
-            "--harness" => tools.harness = Some(PathBuf::from(value()?)),
-            "--peers" => tools.peers = PathBuf::from(value()?),
-            "--vrl" => tools.vrl = Some(PathBuf::from(value()?)),
-            "--jq" => tools.jq = Some(PathBuf::from(value()?)),
-            "--python" => tools.python = Some(PathBuf::from(value()?)),
-            "--tenzir" => tools.tenzir = Some(PathBuf::from(value()?)),
+            "--plugin" => tools.plugin = Some(file(value()?)?),
+            "--harness" => tools.harness = Some(file(value()?)?),
+            "--peers" => tools.peers = file(value()?)?,
+            "--vrl" => tools.vrl = Some(file(value()?)?),
+            "--jq" => tools.jq = Some(file(value()?)?),
+            "--python" => tools.python = Some(file(value()?)?),
+            "--tenzir" => tools.tenzir = Some(file(value()?)?),
             _ => return Err(format!("found {argument:?}, expected {USAGE}")),
         }
     }
@@ -108,6 +108,15 @@ fn run() -> Result<bool, String> {
         document::write(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs"), figures)?;
     }
     Ok(complete)
+}
+
+/// Returns the whole path of a file that an argument names, since programs run in folders of their own. A name alone may be a
+/// program in `PATH`.
+fn file(named: String) -> Result<PathBuf, String> {
+    if Path::new(&named).components().count() == 1 {
+        return Ok(PathBuf::from(named));
+    }
+    std::path::absolute(&named).map_err(|error| format!("{named:?}: {error}"))
 }
 
 /// Measures the rows, and returns their figures, and whether each row has figures or a good reason to be left out.

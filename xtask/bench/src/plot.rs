@@ -116,7 +116,8 @@ impl Panel {
         if let Some((feeds, most)) = self.most {
             let _ = writeln!(
                 svg,
-                "    <text class=\"end\" x=\"{right}\" y=\"24\">goal with {}: {}</text>",
+                "    <text class=\"end\" x=\"{right}\" y=\"{:.1}\">goal with {}: {}</text>",
+                bottom + 36.0,
                 thousands(feeds as f64),
                 thousands(most)
             );

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use host_harness::limits;
 use host_harness::sink::delivery::Deliveries;
 use host_harness::sink::{FileConfig, SinkConfig, SinkKind, Template};
-use host_harness::store::StoreHandle;
+use host_harness::store::SharedStore;
 use parking_lot::Mutex;
 
 use crate::support::deliveries::{bodies, deliveries, record, store};
@@ -74,7 +74,7 @@ const EVENTS_OF_POLL: usize = 10;
 
 /// One life of a collector: it delivers the remaining events, commits polls from `next` on, and delivers them in pairs.
 /// Returns whether everything was done before the power cut.
-fn live(store: &StoreHandle, disk: &Mounted, next: &mut usize) -> bool {
+fn live(store: &SharedStore, disk: &Mounted, next: &mut usize) -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     // The runtime ends with this function, and all work in progress with it.
     runtime.block_on(async {
@@ -108,11 +108,11 @@ fn live(store: &StoreHandle, disk: &Mounted, next: &mut usize) -> bool {
     })
 }
 
-async fn commit(store: &StoreHandle, deliveries: &Deliveries, number: usize) {
+async fn commit(store: &SharedStore, deliveries: &Deliveries, number: usize) {
     let (scope, bodies) = poll(number);
     let record = record("contoso", "prod", scope, &["lake"], &bodies);
     let written = record.clone();
-    store.ask(move |store| store.commit(&written)).await.unwrap();
+    store.commit(Arc::new(written)).await.unwrap();
     deliveries.queued(&record.sinks, "contoso", "prod", &record.events);
 }
 

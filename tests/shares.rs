@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use host_harness::limits::UNPOLLED_SCOPES;
 use host_harness::overview::{Extent, Query};
+use host_harness::store::shards::Lease;
 use host_harness::store::sqlite::SqliteStore;
-use host_harness::store::{Polling, ScopeRow, Standing, Store};
+use host_harness::store::{Polling, ScopeRow, Standing};
 use source_host::contract::{Failure, Scope};
 use source_host::credentials::redact::take_steps;
 use source_host::failures;
@@ -265,7 +266,7 @@ async fn scopes_that_are_gone_are_forgotten_beyond_a_number() {
     let mut stage = scene.start(&configuration("", Mode::ScopesFresh, FRESH as u32, "interval = \"1h\"")).await;
     stage.run_until(NOON + 5 * HOUR).await;
     assert!(failure(&stage, "alice-items").is_none());
-    let stored = stage.pipeline.store.ask(|store| store.scopes()).await.unwrap();
+    let stored = stage.pipeline.store.scopes(&[Lease::SOLE]).await.unwrap();
     let stored = stored.iter().filter(|row| row.feed == "mallory-items").count();
     // The scopes of the last search are polled; those of the search before were just reported.
     assert!((UNPOLLED_SCOPES..=UNPOLLED_SCOPES + 3 * FRESH).contains(&stored), "{stored}");

@@ -12,8 +12,8 @@ use host_harness::metrics::MetricsLevel;
 use host_harness::sink::disk::RealDisk;
 use host_harness::sink::http::HttpWriter;
 use host_harness::sink::{HttpConfig, Preset, SinkConfig, SinkKind, Writer};
-use host_harness::store::sqlite::for_tests;
-use host_harness::store::{Partition, Queued, StoreHandle};
+use host_harness::store::shards::Lease;
+use host_harness::store::{Partition, Queued};
 use serde_json::Value;
 use source_host::credentials::secret::Secret;
 use source_host::network::proxy::Proxy;
@@ -366,6 +366,7 @@ async fn told(url: &str) -> String {
     let mut writer = HttpWriter::new((client, noon()), &posting(url, Preset::Vector), &partition, "contoso").unwrap();
     let text = |text: &str| text.to_owned();
     let event = Queued {
+        lease: Lease::SOLE,
         number: 1,
         tenant: text("contoso"),
         feed: text("prod"),
@@ -402,11 +403,10 @@ async fn what_a_receiver_says_begins_no_line_turns_none_and_hides_nothing() {
 #[tokio::test]
 async fn what_a_sink_has_is_not_sent_again_because_the_store_is_full() {
     let is_full = Arc::new(AtomicBool::new(false));
-    let (store, writes) = (for_tests::in_memory().unwrap(), Arc::default());
+    let (store, writes) = (store(), Arc::default());
     let store = Flaky { store, is_full: Arc::clone(&is_full), writes };
     let receiver = Receiver::that_accepts().await;
-    let store = StoreHandle::start(store, "memory".into()).unwrap();
-    let collector = Collector::with(store, &[http("a", &receiver.url)]);
+    let collector = Collector::with(Arc::new(store), &[http("a", &receiver.url)]);
     let record = collector.committed("contoso", "prod", &["a"], &bodies("one", 0..3)).await;
     is_full.store(true, Ordering::SeqCst);
     collector.deliveries.queued(&record.sinks, "contoso", "prod", &record.events);

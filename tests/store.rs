@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use host_harness::limits;
 use host_harness::store::budget::Budgets;
-use host_harness::store::sqlite::{SqliteStore, for_tests};
+use host_harness::store::shards::Lease;
+use host_harness::store::sqlite::{SqliteHandle, SqliteStore, for_tests};
 use host_harness::store::{
-    Backlog, NewEvent, Partition, PollRecord, ScopeRow, Standing, Store, StoreErrorKind, StoreHandle, Throttle,
+    Backlog, NewEvent, Partition, PollRecord, ScopeRow, Standing, Store, StoreErrorKind, Throttle,
 };
 use rusqlite::{Connection, OpenFlags};
 use source_host::contract::{Measure, Scope};
@@ -20,6 +22,7 @@ fn poll(tenant: &str, feed: &str, scope: &str, sinks: &[&str], events: &[(&str, 
     let event =
         |(uid, body): &(&str, &str)| NewEvent { uid: (*uid).to_owned(), time: 1_500, body: body.as_bytes().to_vec() };
     PollRecord {
+        lease: Lease::SOLE,
         row: ScopeRow { feed: feed.to_owned(), tenant: tenant.to_owned(), scope, standing: Standing::default() },
         state: Some(b"state".to_vec()),
         time: 1_000,
@@ -95,12 +98,12 @@ fn what_was_committed_is_there_after_a_restart() {
 async fn a_store_that_was_closed_is_free_at_once_whoever_still_holds_it() {
     let (_folder, file) = place();
     for _ in 0..20 {
-        let held = StoreHandle::start(SqliteStore::open(&file).unwrap(), file.clone()).unwrap();
-        let other = held.clone();
-        held.ask(|store| store.commit(&poll("contoso", "prod", "one", &["lake"], &[]))).await.unwrap();
+        let held = Arc::new(SqliteHandle::start(SqliteStore::open(&file).unwrap()).unwrap());
+        let other = Arc::clone(&held);
+        held.commit(Arc::new(poll("contoso", "prod", "one", &["lake"], &[]))).await.unwrap();
         held.close().await.unwrap();
         assert!(!file.with_extension("db-wal").exists());
-        assert_eq!(other.ask(|store| store.salt()).await.unwrap_err().what, StoreErrorKind::Stopped);
+        assert_eq!(other.salt().await.unwrap_err().what, StoreErrorKind::Stopped);
     }
 }
 

@@ -12,9 +12,11 @@ use host_harness::metrics::Metrics;
 use host_harness::sink::delivery::{Deliveries, Surroundings};
 use host_harness::sink::disk::{Disk, OpenFile, RealDisk};
 use host_harness::sink::{FileConfig, HttpConfig, Preset, SinkConfig, SinkKind, Template};
+use host_harness::store::shards::{Lease, Shards};
 use host_harness::store::space::Room;
+use host_harness::store::sqlite::SqliteHandle;
 use host_harness::store::sqlite::for_tests;
-use host_harness::store::{NewEvent, PollRecord, ScopeRow, Standing, StoreHandle};
+use host_harness::store::{NewEvent, PollRecord, ScopeRow, SharedStore, Standing};
 use parking_lot::Mutex;
 use serde_json::Value;
 use source_host::contract::Scope;
@@ -45,6 +47,7 @@ pub fn bodies(scope: &str, numbers: std::ops::Range<usize>) -> Vec<String> {
 pub fn record(tenant: &str, feed: &str, scope: &str, sinks: &[&str], bodies: &[String]) -> PollRecord {
     let id = scope.to_owned();
     PollRecord {
+        lease: Lease::SOLE,
         row: ScopeRow {
             feed: feed.to_owned(),
             tenant: tenant.to_owned(),
@@ -62,20 +65,28 @@ pub fn record(tenant: &str, feed: &str, scope: &str, sinks: &[&str], bodies: &[S
 }
 
 /// Starts a store in memory, on its thread.
-pub fn store() -> StoreHandle {
-    StoreHandle::start(for_tests::in_memory().unwrap(), "memory".into()).unwrap()
+pub fn store() -> SharedStore {
+    Arc::new(SqliteHandle::start(for_tests::in_memory().unwrap()).unwrap())
 }
 
 /// Makes deliveries from a store to a disk.
 pub fn deliveries(
-    store: &StoreHandle,
+    store: &SharedStore,
     disk: Arc<dyn Disk>,
     stdout: host_harness::sink::Stdout,
 ) -> (Deliveries, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::default());
     let (network, counted) = (NETWORK.clone(), Arc::clone(&metrics));
     let clock = noon();
-    let surroundings = Surroundings { store: store.clone(), disk, stdout, network, metrics: counted, clock };
+    let surroundings = Surroundings {
+        store: Arc::clone(store),
+        shards: Shards::sole(),
+        disk,
+        stdout,
+        network,
+        metrics: counted,
+        clock,
+    };
     (Deliveries::new(surroundings), metrics)
 }
 
@@ -85,7 +96,7 @@ pub static NETWORK: LazyLock<Network> = LazyLock::new(|| Network::new(None, Vec:
 /// The part of a collector that sinks see.
 pub struct Collector {
     pub folder: TempDir,
-    pub store: StoreHandle,
+    pub store: SharedStore,
     pub deliveries: Deliveries,
     pub metrics: Arc<Metrics>,
     pub stdout: Arc<Mutex<Pipe>>,
@@ -96,11 +107,11 @@ impl Collector {
         Collector::with(store(), sinks)
     }
 
-    pub fn with(store: StoreHandle, sinks: &[SinkConfig]) -> Collector {
+    pub fn with(store: SharedStore, sinks: &[SinkConfig]) -> Collector {
         Collector::on(Arc::new(RealDisk), store, sinks)
     }
 
-    pub fn on(disk: Arc<dyn Disk>, store: StoreHandle, sinks: &[SinkConfig]) -> Collector {
+    pub fn on(disk: Arc<dyn Disk>, store: SharedStore, sinks: &[SinkConfig]) -> Collector {
         let stdout = Arc::new(Mutex::new(Pipe::default()));
         let (deliveries, metrics) = deliveries(&store, disk, Arc::clone(&stdout) as _);
         let ids: Vec<String> = sinks.iter().map(|sink| sink.id.clone()).collect();
@@ -145,7 +156,7 @@ impl Collector {
     pub async fn committed(&self, tenant: &str, feed: &str, sinks: &[&str], bodies: &[String]) -> PollRecord {
         let record = record(tenant, feed, "one", sinks, bodies);
         let written = record.clone();
-        self.store.ask(move |store| store.commit(&written)).await.unwrap();
+        self.store.commit(Arc::new(written)).await.unwrap();
         record
     }
 
@@ -158,7 +169,7 @@ impl Collector {
     pub async fn delivered_but(&self, tenants: &[&str]) {
         let delivered = async {
             loop {
-                let backlog = self.store.ask(|store| store.backlog()).await.unwrap();
+                let backlog = self.store.backlog(&[Lease::SOLE]).await.unwrap();
                 let waiting = self.deliveries.waiting();
                 let left: Vec<&str> = waiting.iter().map(|((_, tenant), _)| &**tenant).collect();
                 if backlog.len() == tenants.len() && left == tenants {

@@ -1,111 +1,118 @@
 //! A store that refuses writes when a test says so.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use async_trait::async_trait;
 use host_harness::store::budget::StoredBytes;
+use host_harness::store::reading::StoreReader;
+use host_harness::store::shards::Lease;
 use host_harness::store::space::FreeSpace;
-use host_harness::store::sqlite::SqliteStore;
 use host_harness::store::{
-    Backlog, FeedRow, KeptRow, Partition, PollRecord, Queued, ScopeRow, Store, StoreError, StoreErrorKind, Throttle,
+    Backlog, FeedRow, KeptRow, Partition, PollRecord, Queued, ScopeRow, SharedStore, Store, StoreError, StoreErrorKind,
+    StorePlace, StoreResult, Throttle,
 };
-
-type StoreResult<T> = Result<T, StoreError>;
 
 /// A store whose disk is full while `is_full`: it can be read but not written.
 pub struct Flaky {
-    pub store: SqliteStore,
+    pub store: SharedStore,
     pub is_full: Arc<AtomicBool>,
-    /// The number of writes, each a transaction.
+    /// The number of writes.
     pub writes: Arc<AtomicUsize>,
 }
 
 impl Flaky {
-    fn taking(&mut self) -> StoreResult<&mut SqliteStore> {
+    fn taking(&self) -> StoreResult<&SharedStore> {
         self.writes.fetch_add(1, Ordering::SeqCst);
         match self.is_full.load(Ordering::SeqCst) {
-            true => Err(StoreError { file: PathBuf::from("collector.db"), what: StoreErrorKind::Full }),
-            false => Ok(&mut self.store),
+            true => Err(StoreError { place: self.place().clone(), what: StoreErrorKind::Full }),
+            false => Ok(&self.store),
         }
     }
 }
 
+#[async_trait]
 impl Store for Flaky {
-    fn salt(&mut self) -> StoreResult<String> {
-        self.store.salt()
+    async fn salt(&self) -> StoreResult<String> {
+        self.store.salt().await
     }
 
-    fn feeds(&mut self) -> StoreResult<Vec<FeedRow>> {
-        self.store.feeds()
+    async fn feeds(&self, shards: &[Lease]) -> StoreResult<Vec<FeedRow>> {
+        self.store.feeds(shards).await
     }
 
-    fn keep_feed(&mut self, row: &FeedRow) -> StoreResult<()> {
-        self.taking()?.keep_feed(row)
+    async fn keep_feed(&self, lease: Lease, row: FeedRow) -> StoreResult<()> {
+        self.taking()?.keep_feed(lease, row).await
     }
 
-    fn scopes(&mut self) -> StoreResult<Vec<ScopeRow>> {
-        self.store.scopes()
+    async fn scopes(&self, shards: &[Lease]) -> StoreResult<Vec<ScopeRow>> {
+        self.store.scopes(shards).await
     }
 
-    fn state(&mut self, tenant: &str, feed: &str, scope: &str) -> StoreResult<Option<Vec<u8>>> {
-        self.store.state(tenant, feed, scope)
+    async fn state(&self, tenant: &str, feed: &str, scope: &str) -> StoreResult<Option<Vec<u8>>> {
+        self.store.state(tenant, feed, scope).await
     }
 
-    fn commit_all(&mut self, polls: &[&PollRecord]) -> Vec<StoreResult<StoredBytes>> {
-        match self.taking() {
-            Ok(store) => store.commit_all(polls),
-            Err(error) => polls.iter().map(|_| Err(error.clone())).collect(),
-        }
+    async fn commit(&self, poll: Arc<PollRecord>) -> StoreResult<StoredBytes> {
+        self.taking()?.commit(poll).await
     }
 
-    fn kept(&mut self) -> StoreResult<Vec<KeptRow>> {
-        self.store.kept()
+    async fn kept(&self, shards: &[Lease]) -> StoreResult<Vec<KeptRow>> {
+        self.store.kept(shards).await
     }
 
-    fn keep_scopes(&mut self, rows: &[ScopeRow]) -> StoreResult<()> {
-        self.taking()?.keep_scopes(rows)
+    async fn keep_scopes(&self, lease: Lease, rows: Vec<ScopeRow>) -> StoreResult<()> {
+        self.taking()?.keep_scopes(lease, rows).await
     }
 
-    fn forget_scopes(&mut self, feed: &str, scopes: &[String]) -> StoreResult<()> {
-        self.taking()?.forget_scopes(feed, scopes)
+    async fn forget_scopes(&self, lease: Lease, feed: &str, scopes: Vec<String>) -> StoreResult<()> {
+        self.taking()?.forget_scopes(lease, feed, scopes).await
     }
 
-    fn keep_throttle(&mut self, throttle: &Throttle) -> StoreResult<()> {
-        self.taking()?.keep_throttle(throttle)
+    async fn keep_throttle(&self, throttle: Throttle) -> StoreResult<()> {
+        self.taking()?.keep_throttle(throttle).await
     }
 
-    fn throttles(&mut self, now: u64) -> StoreResult<Vec<Throttle>> {
-        self.store.throttles(now)
+    async fn throttles(&self, now: u64) -> StoreResult<Vec<Throttle>> {
+        self.store.throttles(now).await
     }
 
-    fn backlog(&mut self) -> StoreResult<Vec<Backlog>> {
-        self.store.backlog()
+    async fn backlog(&self, shards: &[Lease]) -> StoreResult<Vec<Backlog>> {
+        self.store.backlog(shards).await
     }
 
-    fn queued(
-        &mut self,
+    async fn queued(
+        &self,
+        shards: &[Lease],
         partition: &Partition,
-        without: &[String],
+        without: Vec<String>,
         events: usize,
         bytes: usize,
     ) -> StoreResult<Vec<Queued>> {
-        self.store.queued(partition, without, events, bytes)
+        self.store.queued(shards, partition, without, events, bytes).await
     }
 
-    fn acknowledge(&mut self, numbers: &[i64]) -> StoreResult<()> {
-        self.taking()?.acknowledge(numbers)
+    async fn acknowledge(&self, events: &[Queued]) -> StoreResult<()> {
+        self.taking()?.acknowledge(events).await
     }
 
-    fn close(&mut self) -> StoreResult<()> {
-        self.store.close()
+    async fn close(&self) -> StoreResult<()> {
+        self.store.close().await
     }
 
-    fn prune(&mut self, before: u64, now: u64) -> StoreResult<()> {
-        self.taking()?.prune(before, now)
+    async fn prune(&self, before: u64, now: u64) -> StoreResult<()> {
+        self.taking()?.prune(before, now).await
     }
 
-    fn space(&self) -> FreeSpace {
+    fn reader(&self) -> StoreResult<Box<dyn StoreReader>> {
+        self.store.reader()
+    }
+
+    fn space(&self) -> &FreeSpace {
         self.store.space()
+    }
+
+    fn place(&self) -> &StorePlace {
+        self.store.place()
     }
 }

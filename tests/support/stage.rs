@@ -12,9 +12,8 @@ use host_harness::config;
 use host_harness::config::admission;
 use host_harness::metrics::MetricsLevel;
 use host_harness::run;
-use host_harness::store::StoreHandle;
 use host_harness::store::space::{FreeSpace, Room};
-use host_harness::store::sqlite::{SqliteStore, for_tests};
+use host_harness::store::sqlite::{SqliteHandle, SqliteStore, for_tests};
 use parking_lot::Mutex;
 use serde_json::Value;
 use source_host::clock::Clock;
@@ -60,10 +59,11 @@ impl Stage {
         let space = FreeSpace::new(move || Some(Room { free: looking.load(Ordering::SeqCst), total: 1 << 40 }));
         let store = for_tests::with_space(SqliteStore::open(&state).unwrap(), space);
         let writes = Arc::new(AtomicUsize::new(0));
+        let store = Arc::new(SqliteHandle::start(store).unwrap());
         let store = Flaky { store, is_full: Arc::clone(&disk_is_full), writes: Arc::clone(&writes) };
-        let store = StoreHandle::start(store, state).unwrap();
         let output = Arc::new(Mutex::new(Vec::new()));
-        let pipeline = run::pipeline(store, budgets, &sinks, &checked.network, &clock, output.clone()).await.unwrap();
+        let pipeline =
+            run::pipeline(Arc::new(store), budgets, &sinks, &checked.network, &clock, output.clone()).await.unwrap();
         let tenants = Arc::new(Tenants::new(move |_| Ok(Arc::clone(&transport))));
         let collector = Collector::new(pipeline.clone(), tenants, checked.feeds, 64, 8).await.unwrap();
         Stage { now: Arc::clone(now), collector, pipeline, disk_is_full, writes, free, output }

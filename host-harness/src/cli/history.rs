@@ -40,7 +40,7 @@ pub fn history(
     let row = find(&stored.rows, feed, scope)?;
     let (feed, id) = row.key().unwrap_or_default();
     // The changes in 30 and 90 days are told however few days are drawn.
-    let mut history = history::of_scope(&stored.reader, feed, id, days.max(DAYS[1]), now)?;
+    let mut history = history::of_scope(&*stored.reader, feed, id, days.max(DAYS[1]), now)?;
     let search = stored.search(feed);
     history.clean(|title| search.words(title));
     let trends = trends(&history.course);

@@ -70,7 +70,7 @@ async fn once_with(checked: &Checked, pipeline: &Pipeline) -> anyhow::Result<onc
                 "error: sink {sink}: {events} events of tenant {tenant} were not delivered within {seconds} s{}\n  \
                  fix: they stay in {} until the next `poll` or `run` that uses this state",
                 why.unwrap_or_default(),
-                pipeline.store.file().display()
+                pipeline.store.place()
             );
             report.failed += 1;
         }

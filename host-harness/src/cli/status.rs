@@ -12,7 +12,8 @@ use host_harness::overview::figures::{Average, percent, trend};
 use host_harness::overview::history::{self, Course, RowHistory};
 use host_harness::overview::{Choice, Condition, Extent, Query, choose, counted};
 use host_harness::run::page::words::{ago, difference, moment, next, next_time, number, points};
-use host_harness::store::sqlite::reading::StoreReader;
+use host_harness::store::reading::StoreReader;
+use host_harness::store::sqlite::reading::SqliteReader;
 use host_harness::store::{Polling, ScopeRow, Waiting};
 use host_harness::{limits, terminal};
 use serde_json::{Value, json};
@@ -30,7 +31,7 @@ const PLAIN_WIDTH: usize = 160;
 /// The rows of the store that belong to a configuration.
 pub struct StoredRows<'a> {
     /// The store.
-    pub reader: StoreReader,
+    pub reader: Box<dyn StoreReader>,
     /// The rows, in the order of tenant, feed and name.
     pub rows: Vec<SnapshotRow>,
     /// Feeds without a row: tenant and id.
@@ -45,7 +46,7 @@ impl<'a> StoredRows<'a> {
         if !file.exists() {
             return Ok(None);
         }
-        let reader = StoreReader::open(file)?;
+        let reader = Box::new(SqliteReader::open(file)?);
         let feeds: HashMap<&str, &FeedConfig> = config.feeds.iter().map(|feed| (feed.id.as_str(), feed)).collect();
         let mut rows = Vec::new();
         for row in reader.scopes()? {
@@ -118,7 +119,7 @@ pub fn status(config: &Config, query: &Query, json: bool, now: u64) -> anyhow::R
     };
     stored.rows.retain(|row| only.is_none_or(|only| row.tenant == only));
     stored.unseen.retain(|(tenant, _)| only.is_none_or(|only| tenant == only));
-    let sinks = sinks(config, &stored.reader, only)?;
+    let sinks = sinks(config, &*stored.reader, only)?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     match json {
         true => write_json(&mut out, &stored, &sinks, now)?,
@@ -148,7 +149,7 @@ struct StoredSink {
 }
 
 /// Returns the sinks with the events of all tenants, or those that one tenant's feeds use, with its events.
-fn sinks(config: &Config, reader: &StoreReader, only: Option<&str>) -> anyhow::Result<Vec<StoredSink>> {
+fn sinks(config: &Config, reader: &dyn StoreReader, only: Option<&str>) -> anyhow::Result<Vec<StoredSink>> {
     let mut sinks: BTreeMap<String, StoredSink> = BTreeMap::new();
     let of_only = |sink: &str| {
         let feeds = || config.feeds.iter().filter(|feed| Some(feed.tenant.as_str()) == only);
@@ -201,7 +202,7 @@ fn write_text(
     };
     let members: Vec<Vec<_>> =
         choice.tenants.iter().map(|tenant| tenant.members.iter().map(member).collect()).collect();
-    let mut history = history::read(reader, &keys, &members, DAYS[1], now)?;
+    let mut history = history::read(&**reader, &keys, &members, DAYS[1], now)?;
     for (number, history) in choice.rows.iter().zip(&mut history.rows) {
         history.failing.truncate(1);
         if !history.failing.is_empty() {
@@ -348,7 +349,7 @@ fn write_json(out: &mut impl Write, stored: &StoredRows<'_>, sinks: &[StoredSink
             if let Some(figure) = counted(row.figure, failure) {
                 average.add(figure);
             }
-            let mut history = history::read(reader, &[row.key()], &[], DAYS[1], now)?.rows.pop().unwrap_or_default();
+            let mut history = history::read(&**reader, &[row.key()], &[], DAYS[1], now)?.rows.pop().unwrap_or_default();
             if !history.failing.is_empty() {
                 let search = stored.search(&row.feed);
                 history.clean(|title| search.words(title));

@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use source_host::contract::Discovery;
 use source_host::limits::{DAY, milliseconds};
@@ -51,7 +52,7 @@ impl Collector {
             return;
         }
         entry.stored.retain(|_, row| !gone.contains(&row.scope.id));
-        let (tenant, feed) = (entry.admitted.tenant.to_string(), entry.admitted.id.to_string());
+        let (tenant, feed, lease) = (entry.admitted.tenant.to_string(), entry.admitted.id.to_string(), entry.lease);
         tracing::info!(
             tenant,
             feed,
@@ -60,9 +61,9 @@ impl Collector {
             limits::UNPOLLED_SCOPES,
             limits::UNPOLLED_KEPT.as_secs() / DAY.as_secs()
         );
-        let store = self.pipeline.store.clone();
+        let store = Arc::clone(&self.pipeline.store);
         let gone: Vec<String> = gone.into_iter().collect();
-        let job = async move { JobResult::Forgotten(store.ask(move |store| store.forget_scopes(&feed, &gone)).await) };
+        let job = async move { JobResult::Forgotten(store.forget_scopes(lease, &feed, gone).await) };
         self.start(None, None, Box::pin(job));
     }
 

@@ -26,6 +26,7 @@ use crate::collector::work::{Done, NotKept, Pipeline, SearchWait, Task};
 use crate::limits;
 use crate::overview::{Extent, ListedScope, Query, choose};
 use crate::sink::repeats::{Repeats, Summary};
+use crate::store::shards::Lease;
 use crate::store::{FeedRow, Polling, ScopeRow, Standing, StoreError};
 
 pub mod agenda;
@@ -140,6 +141,8 @@ struct RunningJob {
 
 struct FeedEntry {
     admitted: Arc<AdmittedFeed>,
+    /// The lease under which its data was read.
+    lease: Lease,
     tenant: u32,
     /// Open while a job works with it, or while it is among those left open. Boxed, because a weak reference keeps the
     /// memory of its target allocated.
@@ -228,14 +231,10 @@ impl Collector {
     ) -> Result<Collector, StoreError> {
         let clock = Arc::clone(&pipeline.clock);
         let now = clock();
-        let (feed_rows, scope_rows, throttles) = pipeline
-            .store
-            .ask(move |store| {
-                store.prune(history_begins(now), now)?;
-                Ok((store.feeds()?, store.scopes()?, store.throttles(now)?))
-            })
-            .await?;
-        let kept = pipeline.store.ask(|store| store.kept()).await?;
+        let (store, shards) = (&pipeline.store, pipeline.shards.held());
+        store.prune(history_begins(now), now).await?;
+        let (feed_rows, scope_rows) = (store.feeds(&shards).await?, store.scopes(&shards).await?);
+        let (throttles, kept) = (store.throttles(now).await?, store.kept(&shards).await?);
         let tally = tally::Tally::new(now, pipeline.metrics.delivered());
         let mut collector = Collector {
             pipeline,
@@ -453,9 +452,9 @@ impl Collector {
         self.tenants.sweep(now);
         if now >= self.pruned + milliseconds(limits::PRUNE) {
             self.pruned = now;
-            let store = self.pipeline.store.clone();
+            let store = Arc::clone(&self.pipeline.store);
             tokio::spawn(async move {
-                if let Err(error) = store.ask(move |store| store.prune(history_begins(now), now)).await {
+                if let Err(error) = store.prune(history_begins(now), now).await {
                     tracing::error!(fault = error.blame().word(), "{error}");
                 }
             });

@@ -29,7 +29,7 @@ impl Collector {
     pub(super) fn poll(&mut self, number: u32, due: u64, now: u64) -> Option<(ScopeKey, JobFuture)> {
         let scope = self.scopes.get(&number)?;
         let entry = self.feeds.get(&scope.feed)?;
-        let (feed, tenant) = (scope.feed, entry.tenant);
+        let (feed, tenant, lease) = (scope.feed, entry.tenant, entry.lease);
         let admitted = Arc::clone(&entry.admitted);
         if entry.blocked || self.agenda.is_in_flight(Job::Search(feed)) {
             self.scopes.get_mut(&number)?.held_since.get_or_insert(due);
@@ -68,7 +68,7 @@ impl Collector {
         self.scopes.get_mut(&number)?.held_since = None;
         let (admitted, cell) = self.opened(feed)?;
         let owner = Arc::clone(&admitted.tenant);
-        let task = Task { admitted, schedule, scope, standing, given_up: None };
+        let task = Task { admitted, lease, schedule, scope, standing, given_up: None };
         let done = self.performed(task, cell);
         Some((key, Box::pin(async move { JobResult::Polled { scope: number, tenant: owner, done: done.await } })))
     }

@@ -37,6 +37,7 @@ impl FeedEntry {
 impl Collector {
     /// Adds a feed, with the state that is left from before.
     pub(super) fn add(&mut self, admitted: Arc<AdmittedFeed>, now: u64, rank: u64) {
+        let Some(lease) = self.pipeline.shards.lease_of(&admitted.tenant) else { return };
         let UnconfiguredFeed { digests, kept, mut stored } = self.left.remove(&admitted.id).unwrap_or_default();
         let before = stored.len();
         stored.retain(|_, row| *row.tenant == *admitted.tenant);
@@ -68,6 +69,7 @@ impl Collector {
         self.agenda.plan(Job::Search(number), tenant, due);
         let entry = FeedEntry {
             admitted,
+            lease,
             tenant,
             open: Weak::new(),
             scopes: Vec::new(),

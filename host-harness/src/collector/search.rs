@@ -215,7 +215,8 @@ impl Collector {
             ScopeVerdict::Polled => earlier.due,
             ScopeVerdict::Lost(_) | ScopeVerdict::GivenUp => now,
         };
-        let task = verdict.task(admitted, scope, earlier, due);
+        let Some(lease) = self.feeds.get(&number).map(|entry| entry.lease) else { return };
+        let task = verdict.task(admitted, lease, scope, earlier, due);
         match task.standing.watch {
             Polling::Polled => {
                 if let Some(other) = self.watch(number, task, live, now) {
@@ -286,12 +287,12 @@ impl Collector {
         let rows: Vec<ScopeRow> = unasked.map(|row| (**row).clone()).collect();
         let FeedDigests { searched_with, configured_as } = digests;
         let row = FeedRow { feed: entry.admitted.id.to_string(), searched_with, configured_as };
-        let store = self.pipeline.store.clone();
+        let (store, lease) = (Arc::clone(&self.pipeline.store), entry.lease);
         let job = async move {
-            let keep = store.ask(move |store| {
-                store.keep_scopes(&rows)?;
-                store.keep_feed(&row)
-            });
+            let keep = async {
+                store.keep_scopes(lease, rows).await?;
+                store.keep_feed(lease, row).await
+            };
             JobResult::Kept { feed: number, digests, kept: keep.await }
         };
         self.start(None, None, Box::pin(job));

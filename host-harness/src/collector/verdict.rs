@@ -10,6 +10,7 @@ use source_host::failures;
 use crate::admitted::AdmittedFeed;
 use crate::collector::schedule::Schedule;
 use crate::collector::work::Task;
+use crate::store::shards::Lease;
 use crate::store::{Polling, Standing};
 
 /// The consequence of a search for one scope.
@@ -24,8 +25,9 @@ pub enum ScopeVerdict {
 }
 
 impl ScopeVerdict {
-    /// Makes the task that follows for the scope: due at this time, with the scope's `earlier` standing.
-    pub fn task(self, admitted: &Arc<AdmittedFeed>, scope: Scope, earlier: Standing, due: u64) -> Task {
+    /// Makes the task that follows for the scope: due at this time, with the scope's `earlier` standing, under the lease
+    /// of the scope's tenant.
+    pub fn task(self, admitted: &Arc<AdmittedFeed>, lease: Lease, scope: Scope, earlier: Standing, due: u64) -> Task {
         let (watch, given_up) = match self {
             ScopeVerdict::Polled => (Polling::Polled, None),
             ScopeVerdict::Lost(why) => (Polling::Lost, Some(why)),
@@ -33,7 +35,7 @@ impl ScopeVerdict {
         };
         let schedule = Schedule::new(&admitted.id, &scope.id, admitted.interval);
         let standing = Standing { due, watch, ..earlier };
-        Task { admitted: Arc::clone(admitted), schedule, scope, standing, given_up }
+        Task { admitted: Arc::clone(admitted), lease, schedule, scope, standing, given_up }
     }
 }
 

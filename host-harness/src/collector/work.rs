@@ -15,8 +15,9 @@ use crate::collector::schedule::{NextPoll, Schedule};
 use crate::metrics::Metrics;
 use crate::sink::delivery::Deliveries;
 use crate::store::budget::{Budgets, Excess};
+use crate::store::shards::{Lease, Shards};
 use crate::store::{
-    NewEvent, Points, PollRecord, Polling, ScopeRow, Standing, StoreError, StoreErrorKind, StoreHandle, Throttle,
+    NewEvent, Points, PollRecord, Polling, ScopeRow, SharedStore, Standing, StoreError, StoreErrorKind, Throttle,
     of_whole,
 };
 
@@ -24,7 +25,9 @@ use crate::store::{
 #[derive(Clone)]
 pub struct Pipeline {
     /// The store of states and events.
-    pub store: StoreHandle,
+    pub store: SharedStore,
+    /// The shards of the store on which this process works.
+    pub shards: Shards,
     /// The deliveries of events to their sinks.
     pub deliveries: Deliveries,
     /// The metrics.
@@ -42,6 +45,8 @@ pub struct Pipeline {
 pub struct Task {
     /// The scope's feed.
     pub admitted: Arc<AdmittedFeed>,
+    /// The lease under which the feed's data was read.
+    pub lease: Lease,
     /// The scope's schedule.
     pub schedule: Schedule,
     /// The scope.
@@ -191,9 +196,8 @@ impl Pipeline {
 
     /// Reads the state of the scope.
     pub async fn state(&self, task: &Task) -> Result<Option<Vec<u8>>, StoreError> {
-        let (tenant, feed) = (Arc::clone(&task.admitted.tenant), Arc::clone(&task.admitted.id));
-        let scope = task.scope.id.clone();
-        let state = self.store.read(move |store| store.state(&tenant, &feed, &scope)).await?;
+        let Task { admitted, scope, .. } = task;
+        let state = self.store.state(&admitted.tenant, &admitted.id, &scope.id).await?;
         failpoint::pass("poll-state-read");
         Ok(state)
     }
@@ -233,7 +237,7 @@ impl Pipeline {
         let next = Schedule::of_search(&admitted.id, admitted.interval).after(failures, failure, (self.clock)());
         let throttle = self.throttle(admitted, feed, next.throttled_until);
         let unkept = match throttle.clone() {
-            Some(throttle) => self.store.ask(move |store| store.keep_throttle(&throttle)).await.err(),
+            Some(throttle) => self.store.keep_throttle(throttle).await.err(),
             None => None,
         };
         SearchWait { throttle, unkept }
@@ -266,6 +270,7 @@ impl Pipeline {
             body: event.body,
         };
         let record = PollRecord {
+            lease: task.lease,
             row: ScopeRow { standing: standing.clone(), ..task.row() },
             state: has_batch.then_some(state),
             time: now,

@@ -4,7 +4,7 @@ use source_host::limits::{DAY, milliseconds};
 
 use crate::limits;
 use crate::store::Points;
-use crate::store::sqlite::reading::{Sample, Series};
+use crate::store::reading::{Sample, Series};
 
 /// An average of figures over scopes, weighted as Microsoft's official query for management groups does: each figure
 /// counts as `round(weight × value / maximum, 2)`, 0 without a maximum, and a weight of 0 divides as 1.

@@ -4,7 +4,7 @@ use source_host::limits::{DAY, milliseconds};
 
 use crate::limits;
 use crate::overview::figures::{self, Average, FigureChange};
-use crate::store::sqlite::reading::{Sample, Series, StoreReader};
+use crate::store::reading::{Sample, Series, StoreReader};
 use crate::store::{Points, StoreError};
 
 /// A course in percent: the value at the end of each of some days, and now.
@@ -81,7 +81,7 @@ impl ScopeHistory {
 /// Reads the history of the rows of an answer, and of the scopes that count in each tenant's average. A row is named by
 /// the ids of its feed and of its scope.
 pub fn read(
-    reader: &StoreReader,
+    reader: &dyn StoreReader,
     rows: &[Option<(&str, &str)>],
     members: &[Vec<(String, String)>],
     days: usize,
@@ -117,7 +117,7 @@ pub fn read(
 
 /// Reads the history of one scope in full.
 pub fn of_scope(
-    reader: &StoreReader,
+    reader: &dyn StoreReader,
     feed: &str,
     scope: &str,
     days: usize,

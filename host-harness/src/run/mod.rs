@@ -42,8 +42,9 @@ use crate::sink::delivery::{Deliveries, Surroundings};
 use crate::sink::disk::RealDisk;
 use crate::sink::{SinkConfig, Stdout};
 use crate::store::budget::Budgets;
-use crate::store::sqlite::SqliteStore;
-use crate::store::{StoreError, StoreHandle};
+use crate::store::shards::Shards;
+use crate::store::sqlite::{SqliteHandle, SqliteStore};
+use crate::store::{SharedStore, StoreError};
 
 /// The process cannot handle signals.
 #[derive(Debug, thiserror::Error)]
@@ -100,24 +101,27 @@ impl Start {
 }
 
 /// Opens the state in this file.
-pub fn store(state: &Path) -> Result<StoreHandle, StartError> {
-    StoreHandle::start(SqliteStore::open(state)?, state.to_owned()).map_err(StartError::of_host)
+pub fn store(state: &Path) -> Result<SharedStore, StartError> {
+    let store = SqliteHandle::start(SqliteStore::open(state)?).map_err(StartError::of_host)?;
+    Ok(Arc::new(store))
 }
 
 /// Connects an open store with the sinks that deliver its events.
 pub async fn pipeline(
-    store: StoreHandle,
+    store: SharedStore,
     budgets: Budgets,
     sinks: &[SinkConfig],
     network: &Network,
     clock: &Clock,
     stdout: Stdout,
 ) -> Result<Pipeline, StartError> {
-    let salt = store.ask(|store| store.salt()).await?.into();
+    let salt = store.salt().await?.into();
     let metrics = Arc::new(Metrics::of(store.space().clone()));
     let budgets = Arc::new(Mutex::new(budgets));
+    let shards = Shards::sole();
     let deliveries = Deliveries::new(Surroundings {
-        store: store.clone(),
+        store: Arc::clone(&store),
+        shards: shards.clone(),
         disk: Arc::new(RealDisk),
         stdout,
         network: network.clone(),
@@ -126,7 +130,7 @@ pub async fn pipeline(
     });
     deliveries.replace(sinks).map_err(StartError::of_host)?;
     deliveries.resume().await?;
-    Ok(Pipeline { store, deliveries, metrics, clock: Arc::clone(clock), salt, budgets })
+    Ok(Pipeline { store, shards, deliveries, metrics, clock: Arc::clone(clock), salt, budgets })
 }
 
 /// Runs the collector until it is told to stop.

@@ -152,7 +152,7 @@ impl StatusServer {
         let status = if page.is_found() { StatusCode::OK } else { StatusCode::NOT_FOUND };
         let mut response = streamed("text/html; charset=utf-8", gzip, move |output| {
             page.sinks = sinks(&pipeline, &page.snapshot);
-            if let Err(error) = page.read(pipeline.store.file()) {
+            if let Err(error) = pipeline.store.reader().and_then(|reader| page.read(&*reader)) {
                 page.trouble = Some(error.to_string());
             }
             drop(permit);

@@ -348,10 +348,12 @@ pub fn client(mut tls: rustls::ClientConfig, proxy: &Proxy) -> reqwest::Result<C
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::shards::Lease;
 
     fn event(time: u64, body: &str) -> Queued {
         let none = String::new;
         Queued {
+            lease: Lease::SOLE,
             number: 1,
             tenant: none(),
             feed: none(),

@@ -268,9 +268,11 @@ pub(super) fn refusal_text(encoding: Encoding, answer: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::shards::Lease;
 
     fn event(tenant: &str, body: &str) -> Queued {
         Queued {
+            lease: Lease::SOLE,
             number: 1,
             tenant: tenant.to_owned(),
             feed: "prod".to_owned(),

@@ -1,26 +1,29 @@
 //! The collector's data: the state and due time of each scope, events until their sinks have them, waits that services
-//! asked for, and the history of figures. One small trait describes the store, so that another database can replace
-//! SQLite; it runs on a separate thread.
+//! asked for, and the history of figures. The trait [`Store`] describes the store, by the shards of tenants that a
+//! collector holds, so that several collectors can share one.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
-use std::thread;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
 
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use source_host::blame::Blame;
 use source_host::cause::Cause;
 use source_host::contract::{Failure, Measure, Scope};
 use source_host::digest::ShortDigest;
-use tokio::sync::oneshot;
 
 pub mod budget;
+pub mod reading;
+pub mod shards;
 pub mod space;
 pub mod sqlite;
 
 use self::budget::{Budgets, Excess, StoredBytes};
+use self::reading::StoreReader;
+use self::shards::Lease;
 use self::space::FreeSpace;
-use crate::limits;
 
 /// The events of one tenant that wait for one sink.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,17 +45,37 @@ pub struct Outboxes {
     pub free: BTreeMap<String, u64>,
 }
 
+/// The place of a store. Its text holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StorePlace {
+    /// A file of SQLite.
+    File(PathBuf),
+}
+
+impl fmt::Display for StorePlace {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StorePlace::File(file) => write!(formatter, "{}", file.display()),
+        }
+    }
+}
+
 /// A fault of the store, and its fix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the state in {}: {what}", file.display())]
+#[error("the state in {place}: {what}")]
 pub struct StoreError {
-    /// The path.
-    pub file: PathBuf,
+    /// The place of the store.
+    pub place: StorePlace,
     /// Cause and fix.
     pub what: StoreErrorKind,
 }
 
 impl StoreError {
+    /// Makes the fault of a file.
+    pub fn of_file(file: impl Into<PathBuf>, what: StoreErrorKind) -> StoreError {
+        StoreError { place: StorePlace::File(file.into()), what }
+    }
+
     /// The party that can mend the error.
     pub fn blame(&self) -> Blame {
         match self.what {
@@ -222,6 +245,8 @@ pub enum Polling {
 /// The data that one poll leaves, which is written completely or not at all.
 #[derive(Debug, Clone)]
 pub struct PollRecord {
+    /// The lease under which the poll began.
+    pub lease: Lease,
     /// The scope's row after the poll.
     pub row: ScopeRow,
     /// The plugin's state; `None` keeps the stored one.
@@ -265,6 +290,8 @@ pub struct NewEvent {
 /// An event that waits for its sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queued {
+    /// The lease under which the event was read.
+    pub lease: Lease,
     /// The event's number in the outbox, which increases.
     pub number: i64,
     /// Id of the tenant.
@@ -319,180 +346,65 @@ pub struct Throttle {
     pub until: u64,
 }
 
-type StoreResult<T> = Result<T, StoreError>;
+/// The result of a question to a store.
+pub type StoreResult<T> = Result<T, StoreError>;
 
-/// All operations that the collector needs of its database.
-pub trait Store: Send {
+/// A store that all parts of a collector use.
+pub type SharedStore = Arc<dyn Store>;
+
+/// All operations that the collector needs of its database. A question is about the shards of some leases; a store that
+/// no other collector can use has all tenants in one shard. A write of a tenant's data names the lease under which its
+/// work began, and writes nothing if another collector has held the shard since.
+#[async_trait]
+pub trait Store: Send + Sync {
     /// Returns a random text of this store, which salts digests of secrets.
-    fn salt(&mut self) -> StoreResult<String>;
-    /// Returns all feeds that were ever collected.
-    fn feeds(&mut self) -> StoreResult<Vec<FeedRow>>;
+    async fn salt(&self) -> StoreResult<String>;
+    /// Returns all feeds of these shards that were ever collected.
+    async fn feeds(&self, shards: &[Lease]) -> StoreResult<Vec<FeedRow>>;
     /// Writes a feed.
-    fn keep_feed(&mut self, row: &FeedRow) -> StoreResult<()>;
-    /// Returns all scopes that were ever discovered.
-    fn scopes(&mut self) -> StoreResult<Vec<ScopeRow>>;
-    /// Returns the plugin's state of a scope; `None` if the state is another tenant's.
-    fn state(&mut self, tenant: &str, feed: &str, scope: &str) -> StoreResult<Option<Vec<u8>>>;
-    /// Writes all data that a poll leaves, or nothing. Returns the bytes that are then kept of the feed and its tenant.
-    fn commit(&mut self, poll: &PollRecord) -> StoreResult<StoredBytes> {
-        self.commit_all(&[poll]).remove(0)
-    }
-    /// Commits several polls at once; of each one, all data is written or nothing. The results are in the order of the
-    /// polls.
-    fn commit_all(&mut self, polls: &[&PollRecord]) -> Vec<StoreResult<StoredBytes>>;
-    /// Returns the bytes that are kept of each feed, without the outbox.
-    fn kept(&mut self) -> StoreResult<Vec<KeptRow>>;
-    /// Writes the standing of scopes, without a poll.
-    fn keep_scopes(&mut self, rows: &[ScopeRow]) -> StoreResult<()>;
+    async fn keep_feed(&self, lease: Lease, row: FeedRow) -> StoreResult<()>;
+    /// Returns all scopes of these shards that were ever discovered, in the order in which they were.
+    async fn scopes(&self, shards: &[Lease]) -> StoreResult<Vec<ScopeRow>>;
+    /// Returns the plugin's state of a scope; `None` if the state is another tenant's. The answer may lack polls whose
+    /// commits were not answered yet.
+    async fn state(&self, tenant: &str, feed: &str, scope: &str) -> StoreResult<Option<Vec<u8>>>;
+    /// Writes all data that a poll leaves, or nothing, in one transaction with other polls that ended at the same time.
+    /// Returns the bytes that are then kept of the feed and its tenant.
+    async fn commit(&self, poll: Arc<PollRecord>) -> StoreResult<StoredBytes>;
+    /// Returns the bytes that are kept of each feed of these shards, without the outbox.
+    async fn kept(&self, shards: &[Lease]) -> StoreResult<Vec<KeptRow>>;
+    /// Writes the standing of scopes of one tenant, without a poll.
+    async fn keep_scopes(&self, lease: Lease, rows: Vec<ScopeRow>) -> StoreResult<()>;
     /// Forgets these scopes of a feed, with their states and figures, except for scopes that are polled.
-    fn forget_scopes(&mut self, feed: &str, scopes: &[String]) -> StoreResult<()>;
+    async fn forget_scopes(&self, lease: Lease, feed: &str, scopes: Vec<String>) -> StoreResult<()>;
     /// Writes a wait that did not come with a poll.
-    fn keep_throttle(&mut self, throttle: &Throttle) -> StoreResult<()>;
+    async fn keep_throttle(&self, throttle: Throttle) -> StoreResult<()>;
     /// Returns the waits that are not over. A wait of more than a day was written while the clock was wrong, and ends
     /// in a day.
-    fn throttles(&mut self, now: u64) -> StoreResult<Vec<Throttle>>;
-    /// Returns the events that wait for each sink.
-    fn backlog(&mut self) -> StoreResult<Vec<Backlog>>;
-    /// Returns the first events of a partition, at least one if there are any, but none of the tenants `without`.
-    fn queued(
-        &mut self,
+    async fn throttles(&self, now: u64) -> StoreResult<Vec<Throttle>>;
+    /// Returns the events of these shards that wait for each sink.
+    async fn backlog(&self, shards: &[Lease]) -> StoreResult<Vec<Backlog>>;
+    /// Returns the first events of a partition in these shards, at least one if there are any, but none of the tenants
+    /// `without`.
+    async fn queued(
+        &self,
+        shards: &[Lease],
         partition: &Partition,
-        without: &[String],
+        without: Vec<String>,
         events: usize,
         bytes: usize,
     ) -> StoreResult<Vec<Queued>>;
-    /// Removes delivered events.
-    fn acknowledge(&mut self, numbers: &[i64]) -> StoreResult<()>;
-    /// Completes the file, so that it needs no log beside it. The store is not used after this call.
-    fn close(&mut self) -> StoreResult<()>;
-    /// Forgets older history and waits.
-    fn prune(&mut self, before: u64, now: u64) -> StoreResult<()>;
-    /// Returns the check of the store's free space.
-    fn space(&self) -> FreeSpace;
-}
-
-type StoreJob = Box<dyn FnOnce(&mut dyn Store) + Send>;
-
-/// A task for the thread of a store.
-enum StoreTask {
-    Job(StoreJob),
-    /// A question that changes nothing, and is about nothing that waits to be committed.
-    Reading(StoreJob),
-    Commit(PollToCommit),
-    /// Closes the store, and answers when it is closed.
-    Close(oneshot::Sender<StoreResult<()>>),
-}
-
-/// A poll that ended, and its recipient's place.
-struct PollToCommit {
-    record: Arc<PollRecord>,
-    answer: oneshot::Sender<StoreResult<StoredBytes>>,
-}
-
-/// Does the tasks of a store until it is told to close.
-fn serve(mut store: impl Store, tasks: mpsc::Receiver<StoreTask>) {
-    let mut next = None;
-    while let Some(task) = next.take().or_else(|| tasks.recv().ok()) {
-        match task {
-            StoreTask::Job(job) | StoreTask::Reading(job) => job(&mut store),
-            StoreTask::Commit(first) => next = commit(&mut store, first, &tasks),
-            StoreTask::Close(answer) => {
-                let closed = store.close();
-                // The database closes its files and frees the lock before the answer.
-                drop(store);
-                // Tasks that still wait get no answer.
-                drop(tasks);
-                drop(answer.send(closed));
-                return;
-            }
-        }
-    }
-}
-
-/// Commits a poll together with those that wait behind it: a sync of the disk takes longer than all their statements.
-/// Returns the first task that has to wait for the commit.
-fn commit(store: &mut dyn Store, first: PollToCommit, tasks: &mpsc::Receiver<StoreTask>) -> Option<StoreTask> {
-    let (mut polls, mut next) = (vec![first], None);
-    while polls.len() < limits::COMMITS_AT_ONCE {
-        match tasks.try_recv() {
-            Ok(StoreTask::Commit(poll)) => polls.push(poll),
-            Ok(StoreTask::Reading(job)) => job(store),
-            other => {
-                next = other.ok();
-                break;
-            }
-        }
-    }
-    let records: Vec<&PollRecord> = polls.iter().map(|poll| &*poll.record).collect();
-    let committed = store.commit_all(&records);
-    for (poll, kept) in polls.into_iter().zip(committed) {
-        drop(poll.answer.send(kept));
-    }
-    next
-}
-
-/// The handle of a store on its thread. Cheap to clone; the thread ends when it is told to close, or with the last
-/// clone.
-#[derive(Clone)]
-pub struct StoreHandle {
-    tasks: mpsc::Sender<StoreTask>,
-    file: PathBuf,
-    space: FreeSpace,
-}
-
-impl StoreHandle {
-    /// Moves a store to its own thread.
-    pub fn start(store: impl Store + 'static, file: PathBuf) -> std::io::Result<StoreHandle> {
-        let space = store.space();
-        let (tasks, waiting) = mpsc::channel();
-        thread::Builder::new().name("store".to_owned()).spawn(move || serve(store, waiting))?;
-        Ok(StoreHandle { tasks, file, space })
-    }
-
-    /// Runs a question on the store, and waits for its answer.
-    pub async fn ask<T: Send + 'static>(
-        &self,
-        question: impl FnOnce(&mut dyn Store) -> StoreResult<T> + Send + 'static,
-    ) -> StoreResult<T> {
-        let (answer, waiting) = oneshot::channel();
-        self.give(StoreTask::Job(Box::new(move |store| drop(answer.send(question(store))))), waiting).await
-    }
-
-    /// Runs a question that changes nothing. The answer may lack polls whose commits were not answered yet.
-    pub async fn read<T: Send + 'static>(
-        &self,
-        question: impl FnOnce(&mut dyn Store) -> StoreResult<T> + Send + 'static,
-    ) -> StoreResult<T> {
-        let (answer, waiting) = oneshot::channel();
-        self.give(StoreTask::Reading(Box::new(move |store| drop(answer.send(question(store))))), waiting).await
-    }
-
-    /// Commits a poll, in one transaction with others that ended at the same time.
-    pub async fn commit(&self, record: Arc<PollRecord>) -> StoreResult<StoredBytes> {
-        let (answer, waiting) = oneshot::channel();
-        self.give(StoreTask::Commit(PollToCommit { record, answer }), waiting).await
-    }
-
-    /// The store's file.
-    pub fn file(&self) -> &Path {
-        &self.file
-    }
-
-    /// The check of the store's free space.
-    pub fn space(&self) -> &FreeSpace {
-        &self.space
-    }
-
-    /// Closes the store for all its handles: its files are closed and its lock is free when the function returns. Later
+    /// Removes delivered events. Those whose lease is over stay, and are delivered again by the shard's new holder.
+    async fn acknowledge(&self, events: &[Queued]) -> StoreResult<()>;
+    /// Closes the store for all who use it: its files are closed and its lock is free when the function returns. Later
     /// questions fail because the store has stopped.
-    pub async fn close(&self) -> StoreResult<()> {
-        let (answer, waiting) = oneshot::channel();
-        self.give(StoreTask::Close(answer), waiting).await
-    }
-
-    async fn give<T>(&self, task: StoreTask, waiting: oneshot::Receiver<StoreResult<T>>) -> StoreResult<T> {
-        let stopped = || StoreError { file: self.file.clone(), what: StoreErrorKind::Stopped };
-        self.tasks.send(task).map_err(|_| stopped())?;
-        waiting.await.unwrap_or_else(|_| Err(stopped()))
-    }
+    async fn close(&self) -> StoreResult<()>;
+    /// Forgets older history and waits.
+    async fn prune(&self, before: u64, now: u64) -> StoreResult<()>;
+    /// Opens a reader beside the collector. Called where blocking is allowed.
+    fn reader(&self) -> StoreResult<Box<dyn StoreReader>>;
+    /// The check of the store's free space.
+    fn space(&self) -> &FreeSpace;
+    /// The store's place.
+    fn place(&self) -> &StorePlace;
 }

@@ -26,6 +26,7 @@ use crate::config::StartError;
 use crate::config::admission::Checked;
 use crate::limits;
 use crate::sink;
+use crate::store::shards::Lease;
 use crate::store::{FeedRow, Polling, ScopeRow, Standing, StoreError, Throttle};
 
 /// The outputs for events and for people.
@@ -123,14 +124,16 @@ enum Performed {
 impl<'a> Tick<'a> {
     async fn begin(pipeline: &'a Pipeline) -> Result<Tick<'a>, StoreError> {
         let now = (pipeline.clock)();
-        let read = pipeline.store.ask(move |store| Ok((store.feeds()?, store.scopes()?, store.throttles(now)?)));
-        let (feeds, scopes, throttles) = read.await?;
+        let (store, shards) = (&pipeline.store, pipeline.shards.held());
+        let (feeds, scopes) = (store.feeds(&shards).await?, store.scopes(&shards).await?);
+        let throttles = store.throttles(now).await?;
         Ok(Tick { pipeline, feeds, scopes, throttles: Mutex::new(throttles) })
     }
 
     /// Searches for the scopes of a feed and polls each of them.
     async fn feed(&self, ready: &Ready, reporter: &mut Reporter<'_>) -> Result<(), StartError> {
         let admitted = &ready.admitted;
+        let Some(lease) = self.pipeline.shards.lease_of(&admitted.tenant) else { return Ok(()) };
         let known = self.known(admitted);
         let found = self.search(ready, reporter).await;
         let searched_with = admitted.settings_digest();
@@ -142,7 +145,7 @@ impl<'a> Tick<'a> {
                 reporter.tell(ready, Some(scope), outcome);
             }
         }
-        let polls = verdicts.into_iter().map(|(scope, verdict)| self.perform(ready, scope, &known, verdict));
+        let polls = verdicts.into_iter().map(|(scope, verdict)| self.perform(ready, lease, scope, &known, verdict));
         let mut polls = stream::iter(polls).buffered(limits::POLLS_IN_FLIGHT);
         while let Some((task, performed)) = polls.next().await {
             match performed? {
@@ -156,23 +159,27 @@ impl<'a> Tick<'a> {
             }
         }
         if let Ok(discovery) = &found {
-            self.keep_search(admitted, discovery).await?;
+            self.keep_search(admitted, lease, discovery).await?;
         }
         Ok(())
     }
 
     /// Forgets scopes that are not polled any more, and then writes the settings of the search.
-    async fn keep_search(&self, admitted: &AdmittedFeed, discovery: &Discovery) -> Result<(), StoreError> {
+    async fn keep_search(
+        &self,
+        admitted: &AdmittedFeed,
+        lease: Lease,
+        discovery: &Discovery,
+    ) -> Result<(), StoreError> {
         let pipeline = self.pipeline;
         let named = forget::named(discovery);
         let gone = forget::forgotten(self.rows(admitted), |id| named.contains(id), (pipeline.clock)());
         if !gone.is_empty() {
-            let (feed, gone) = (admitted.id.clone(), gone.into_iter().collect::<Vec<_>>());
-            pipeline.store.ask(move |store| store.forget_scopes(&feed, &gone)).await?;
+            pipeline.store.forget_scopes(lease, &admitted.id, gone.into_iter().collect()).await?;
         }
         let (searched_with, configured_as) = (admitted.settings_digest(), admitted.fingerprint(&pipeline.salt));
         let row = FeedRow { feed: admitted.id.to_string(), searched_with, configured_as };
-        pipeline.store.ask(move |store| store.keep_feed(&row)).await
+        pipeline.store.keep_feed(lease, row).await
     }
 
     /// The scopes of a feed that were found before.
@@ -210,16 +217,16 @@ impl<'a> Tick<'a> {
     async fn perform(
         &self,
         ready: &Ready,
+        lease: Lease,
         scope: Scope,
         known: &[(Scope, Standing)],
         verdict: ScopeVerdict,
     ) -> (Task, Result<Performed, StoreError>) {
         let (pipeline, admitted) = (self.pipeline, &ready.admitted);
         let earlier = known.iter().find(|(other, _)| other.id == scope.id).map(|(_, standing)| standing.clone());
-        let task = verdict.task(admitted, scope, earlier.unwrap_or_default(), (pipeline.clock)());
+        let task = verdict.task(admitted, lease, scope, earlier.unwrap_or_default(), (pipeline.clock)());
         if task.standing.watch == Polling::Unasked {
-            let row = task.row();
-            let kept = pipeline.store.ask(move |store| store.keep_scopes(&[row])).await;
+            let kept = pipeline.store.keep_scopes(task.lease, vec![task.row()]).await;
             return (task, kept.map(|()| Performed::Unasked));
         }
         let performed = self.poll(ready, &task).await;

@@ -11,7 +11,6 @@ mod tests;
 pub mod words;
 
 use std::fmt;
-use std::path::Path;
 
 use form_urlencoded::Serializer;
 use maud::{DOCTYPE, Markup, PreEscaped, Render, html};
@@ -22,7 +21,7 @@ use crate::overview::history::{self, History, ScopeHistory};
 use crate::overview::{Condition, Extent, Order, Query};
 use crate::run::page::words::{label, moment, number};
 use crate::store::StoreError;
-use crate::store::sqlite::reading::StoreReader;
+use crate::store::reading::StoreReader;
 
 use self::tenants::FAILING_SHOWN;
 
@@ -53,9 +52,8 @@ pub struct Page {
 const STYLE: &str = include_str!("style.css");
 
 impl Page {
-    /// Reads the history of what the page shows from the file of a store.
-    pub fn read(&mut self, file: &Path) -> Result<(), StoreError> {
-        let reader = StoreReader::open(file)?;
+    /// Reads the history of what the page shows from the store.
+    pub fn read(&mut self, reader: &dyn StoreReader) -> Result<(), StoreError> {
         let StatusSnapshot { rows, choice, members, feeds_of_rows, .. } = &self.snapshot;
         if let Extent::Scope(feed, scope) = &self.query.view {
             let mut shown = rows.iter().enumerate().skip(choice.attention);
@@ -63,7 +61,7 @@ impl Page {
             let Some((row, _)) = shown.find(|(_, row)| row.id.as_ref() == Some(scope)) else {
                 return Ok(());
             };
-            let mut history = history::of_scope(&reader, feed, scope, DAYS, self.now)?;
+            let mut history = history::of_scope(reader, feed, scope, DAYS, self.now)?;
             let search = feeds_of_rows.search(row);
             history.clean(|title| search.words(title));
             self.scope = Some(history);
@@ -72,7 +70,7 @@ impl Page {
         // Problems are told without their history.
         let shown = rows.iter().enumerate();
         let keys: Vec<_> = shown.map(|(number, row)| row.key().filter(|_| number >= choice.attention)).collect();
-        self.history = history::read(&reader, &keys, members, DAYS, self.now)?;
+        self.history = history::read(reader, &keys, members, DAYS, self.now)?;
         for (row, history) in self.history.rows.iter_mut().enumerate() {
             history.failing.truncate(FAILING_SHOWN);
             if !history.failing.is_empty() {

@@ -24,7 +24,8 @@ use crate::sink::ledger::{DeadLetters, Failing, Ledger};
 use crate::sink::repeats::Summary;
 use crate::sink::shares::DiskShares;
 use crate::sink::{SinkClosed, SinkConfig, SinkError, SinkKind, SinkTrouble, Stdout};
-use crate::store::{NewEvent, Outboxes, Partition, StoreError, StoreErrorKind, StoreHandle, Waiting};
+use crate::store::shards::Shards;
+use crate::store::{NewEvent, Outboxes, Partition, SharedStore, StoreError, StoreErrorKind, Waiting};
 
 /// All sinks of a collector, and the deliveries to them. Cheap to clone.
 #[derive(Clone)]
@@ -33,7 +34,8 @@ pub struct Deliveries {
 }
 
 struct SharedDeliveries {
-    store: StoreHandle,
+    store: SharedStore,
+    shards: Shards,
     disk: Arc<dyn Disk>,
     stdout: Stdout,
     /// TLS settings and proxy of HTTP sinks.
@@ -129,7 +131,9 @@ struct OpenSink {
 /// The resources that deliveries need.
 pub struct Surroundings {
     /// The store with the outbox.
-    pub store: StoreHandle,
+    pub store: SharedStore,
+    /// The shards whose events are delivered.
+    pub shards: Shards,
     /// The file system.
     pub disk: Arc<dyn Disk>,
     /// The output of the sink `stdout`.
@@ -145,10 +149,11 @@ pub struct Surroundings {
 impl Deliveries {
     /// Makes deliveries without sinks.
     pub fn new(surroundings: Surroundings) -> Deliveries {
-        let Surroundings { store, disk, stdout, network, metrics, clock } = surroundings;
+        let Surroundings { store, shards, disk, stdout, network, metrics, clock } = surroundings;
         let (inner, moved, replaced) = (Mutex::default(), Notify::new(), Notify::new());
         let (network, shares) = (Mutex::new(network), DiskShares::default());
-        let shared = SharedDeliveries { store, disk, stdout, network, metrics, clock, shares, inner, moved, replaced };
+        let shared =
+            SharedDeliveries { store, shards, disk, stdout, network, metrics, clock, shares, inner, moved, replaced };
         Deliveries { shared: Arc::new(shared) }
     }
 
@@ -195,7 +200,7 @@ impl Deliveries {
     /// Delivers the events that an earlier process left in the outbox. Logs and returns the ids of sinks outside the
     /// configuration, with the number of events that wait for them.
     pub async fn resume(&self) -> Result<BTreeMap<String, u64>, StoreError> {
-        let backlog = self.shared.store.ask(|store| store.backlog()).await?;
+        let backlog = self.shared.backlog().await?;
         let mut inner = self.shared.inner.lock();
         inner.resumed = true;
         inner.waiting.clear();
@@ -336,7 +341,7 @@ impl Deliveries {
         tokio::spawn(async move {
             let mut failures = 0;
             let backlog = loop {
-                match deliveries.shared.store.ask(|store| store.backlog()).await {
+                match deliveries.shared.backlog().await {
                     Ok(backlog) => break backlog,
                     Err(error) if error.what == StoreErrorKind::Stopped => return,
                     Err(error) => {

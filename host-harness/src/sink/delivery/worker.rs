@@ -22,7 +22,7 @@ use crate::sink::shares::SeenDisk;
 use crate::sink::{
     DeliveryError, FileConfig, HttpConfig, Lines, SinkConfig, SinkError, SinkKind, SinkTrouble, Stall, Writer,
 };
-use crate::store::{Partition, Queued, StoreError, Waiting};
+use crate::store::{Backlog, Partition, Queued, StoreError, Waiting};
 
 /// The result of one step of a delivery.
 enum DeliveryStep {
@@ -67,6 +67,10 @@ struct Size {
 }
 
 impl SharedDeliveries {
+    pub(super) async fn backlog(&self) -> Result<Vec<Backlog>, StoreError> {
+        self.store.backlog(&self.shards.held()).await
+    }
+
     fn client(&self, sink: &str, config: &HttpConfig) -> Result<http::Client, SinkError> {
         let network = self.network.lock().clone();
         let tls = network.tls_with(&config.authorities, config.identity.as_ref());
@@ -254,9 +258,9 @@ impl SharedDeliveries {
             }
             return Ok(DeliveryStep::Again);
         }
-        let (asked, events) = (partition.clone(), size.most.min(size.probe));
+        let (shards, events) = (self.shards.held(), size.most.min(size.probe));
         let without: Vec<String> = held.keys().cloned().collect();
-        let batch = self.store.ask(move |store| store.queued(&asked, &without, events, limits::BATCH_BYTES)).await?;
+        let batch = self.store.queued(&shards, partition, without, events, limits::BATCH_BYTES).await?;
         failpoint::pass("delivery-events-read");
         if batch.is_empty() {
             return Ok(if held.is_empty() { DeliveryStep::Empty } else { DeliveryStep::Held });
@@ -443,8 +447,7 @@ impl SharedDeliveries {
     /// Removes a batch from the outbox, and from `taken`.
     async fn acknowledge(&self, partition: &Partition, taken: &mut Vec<Queued>) -> Result<(), StoreError> {
         failpoint::pass("delivery-acknowledge");
-        let numbers: Vec<i64> = taken.iter().map(|event| event.number).collect();
-        self.store.ask(move |store| store.acknowledge(&numbers)).await?;
+        self.store.acknowledge(taken).await?;
         failpoint::pass("delivery-acknowledged");
         let mut inner = self.inner.lock();
         let tenants: BTreeSet<String> = taken.iter().map(|event| event.tenant.clone()).collect();

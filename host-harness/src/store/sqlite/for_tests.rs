@@ -16,7 +16,7 @@ pub fn in_memory() -> StoreResult<SqliteStore> {
         prepare(&mut connection)?;
         Ok(connection)
     });
-    let connection = opened.map_err(|error| StoreError { file: file.clone(), what: classify(error) })?;
+    let connection = opened.map_err(|error| StoreError::of_file(&file, classify(error)))?;
     Ok(SqliteStore { connection, file, space: FreeSpace::new(|| None), _lock: None })
 }
 

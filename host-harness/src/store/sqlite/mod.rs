@@ -2,6 +2,7 @@
 //! keeps a second collector out while readers stay possible.
 
 pub mod for_tests;
+mod handle;
 mod lock;
 pub mod reading;
 mod rows;
@@ -17,21 +18,24 @@ use source_host::cause::Cause;
 use source_host::failpoint;
 use source_host::limits::milliseconds;
 
+pub use self::handle::SqliteHandle;
 use self::lock::{Lock, lock, private};
 use self::rows::{
     Stored, backlog, keep_figures, keep_scope, keep_throttle, keeping_feeds, kept, queue, reusable, scope_row, waiting,
 };
 use self::schema::prepare;
 use super::budget::{Excess, StoredBytes};
+use super::shards::Lease;
 use super::space::FreeSpace;
 use super::{
-    Backlog, FeedRow, KeptRow, Partition, PollRecord, Queued, ScopeRow, Store, StoreError, StoreErrorKind, StoreResult,
+    Backlog, FeedRow, KeptRow, Partition, PollRecord, Queued, ScopeRow, StoreError, StoreErrorKind, StoreResult,
     Throttle, of_whole,
 };
 use crate::files;
 use crate::limits;
 
-/// An open store, locked against other collectors.
+/// An open store, locked against other collectors. A collector uses it through a [`SqliteHandle`], since each question
+/// blocks the thread.
 pub struct SqliteStore {
     connection: Connection,
     file: PathBuf,
@@ -49,36 +53,31 @@ impl SqliteStore {
                 "its folder {} {found}; expected in `state` a path in a folder that is there",
                 folder.display()
             );
-            return Err(StoreError { file: file.to_owned(), what: StoreErrorKind::Unopened(Cause::new(words)) });
+            return Err(StoreError::of_file(file, StoreErrorKind::Unopened(Cause::new(words))));
         }
         if let Some(link) = files::link(file) {
-            return Err(StoreError {
-                file: file.to_owned(),
-                what: StoreErrorKind::Unopened(Cause::new(format!("found {link}"))),
-            });
+            return Err(StoreError::of_file(file, StoreErrorKind::Unopened(Cause::new(format!("found {link}")))));
         }
         // SQLite refuses a symbolic link in any part of the path.
         let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
         let file = &file.file_name().map_or_else(|| file.to_owned(), |name| folder.join(name));
-        let lock = lock(file).map_err(|what| StoreError { file: file.to_owned(), what })?;
-        private(file)
-            .map_err(|error| StoreError { file: file.to_owned(), what: StoreErrorKind::Other(Cause::new(error)) })?;
+        let lock = lock(file).map_err(|what| StoreError::of_file(file, what))?;
+        private(file).map_err(|error| StoreError::of_file(file, StoreErrorKind::Other(Cause::new(error))))?;
         let flags = OpenFlags::default() | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let opened = Connection::open_with_flags(file, flags)
             .and_then(|mut connection| Ok((prepare(&mut connection)?, connection)));
-        let (problem, connection) =
-            opened.map_err(|error| StoreError { file: file.to_owned(), what: classify(error) })?;
+        let (problem, connection) = opened.map_err(|error| StoreError::of_file(file, classify(error)))?;
         match problem {
             None => {
                 let space = FreeSpace::of(file);
                 Ok(SqliteStore { connection, file: file.to_owned(), space, _lock: Some(lock) })
             }
-            Some(what) => Err(StoreError { file: file.to_owned(), what }),
+            Some(what) => Err(StoreError::of_file(file, what)),
         }
     }
 
     fn run<T>(&mut self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> StoreResult<T> {
-        work(&mut self.connection).map_err(|error| StoreError { file: self.file.clone(), what: classify(error) })
+        work(&mut self.connection).map_err(|error| StoreError::of_file(&self.file, classify(error)))
     }
 }
 
@@ -138,12 +137,14 @@ fn keep(
     Ok(Ok(after))
 }
 
-impl Store for SqliteStore {
-    fn salt(&mut self) -> StoreResult<String> {
+impl SqliteStore {
+    /// Returns a random text of this store, which salts digests of secrets.
+    pub fn salt(&mut self) -> StoreResult<String> {
         self.run(|connection| connection.query_row("SELECT value FROM salt", [], |row| row.get(0)))
     }
 
-    fn feeds(&mut self) -> StoreResult<Vec<FeedRow>> {
+    /// Returns all feeds that were ever collected.
+    pub fn feeds(&mut self) -> StoreResult<Vec<FeedRow>> {
         self.run(|connection| {
             let mut select = connection.prepare("SELECT feed, searched_with, configured_as FROM feed")?;
             let rows = select.query_map([], |row| {
@@ -154,7 +155,8 @@ impl Store for SqliteStore {
         })
     }
 
-    fn keep_feed(&mut self, row: &FeedRow) -> StoreResult<()> {
+    /// Writes a feed.
+    pub fn keep_feed(&mut self, row: &FeedRow) -> StoreResult<()> {
         self.run(|connection| {
             connection
                 .prepare_cached("INSERT OR REPLACE INTO feed (feed, searched_with, configured_as) VALUES (?1, ?2, ?3)")?
@@ -163,7 +165,8 @@ impl Store for SqliteStore {
         })
     }
 
-    fn scopes(&mut self) -> StoreResult<Vec<ScopeRow>> {
+    /// Returns all scopes that were ever discovered.
+    pub fn scopes(&mut self) -> StoreResult<Vec<ScopeRow>> {
         self.run(|connection| {
             let mut select =
                 connection.prepare("SELECT feed, tenant, discovered, standing FROM scope ORDER BY number")?;
@@ -172,7 +175,8 @@ impl Store for SqliteStore {
         })
     }
 
-    fn state(&mut self, tenant: &str, feed: &str, scope: &str) -> StoreResult<Option<Vec<u8>>> {
+    /// Returns the plugin's state of a scope; `None` if the state is another tenant's.
+    pub fn state(&mut self, tenant: &str, feed: &str, scope: &str) -> StoreResult<Option<Vec<u8>>> {
         self.run(|connection| {
             connection
                 .prepare_cached(
@@ -184,7 +188,14 @@ impl Store for SqliteStore {
         })
     }
 
-    fn commit_all(&mut self, polls: &[&PollRecord]) -> Vec<StoreResult<StoredBytes>> {
+    /// Writes all data that a poll leaves, or nothing. Returns the bytes that are then kept of the feed and its tenant.
+    pub fn commit(&mut self, poll: &PollRecord) -> StoreResult<StoredBytes> {
+        self.commit_all(&[poll]).remove(0)
+    }
+
+    /// Commits several polls at once; of each one, all data is written or nothing. The results are in the order of the
+    /// polls.
+    pub fn commit_all(&mut self, polls: &[&PollRecord]) -> Vec<StoreResult<StoredBytes>> {
         failpoint::pass("commit-begin");
         let space = self.space.clone();
         let committed = self.run(|connection| {
@@ -198,7 +209,7 @@ impl Store for SqliteStore {
         match committed {
             Ok(kept) => {
                 failpoint::pass("commit-durable");
-                let over = |excess| StoreError { file: self.file.clone(), what: StoreErrorKind::OverBudget(excess) };
+                let over = |excess| StoreError::of_file(&self.file, StoreErrorKind::OverBudget(excess));
                 kept.into_iter().map(|kept| kept.map_err(over)).collect()
             }
             Err(error) if polls.len() <= 1 => vec![Err(error)],
@@ -212,7 +223,8 @@ impl Store for SqliteStore {
         }
     }
 
-    fn kept(&mut self) -> StoreResult<Vec<KeptRow>> {
+    /// Returns the bytes that are kept of each feed, without the outbox.
+    pub fn kept(&mut self) -> StoreResult<Vec<KeptRow>> {
         self.run(|connection| {
             let mut select = connection.prepare("SELECT tenant, feed, bytes FROM kept")?;
             let rows = select.query_map([], |row| {
@@ -222,7 +234,8 @@ impl Store for SqliteStore {
         })
     }
 
-    fn keep_scopes(&mut self, rows: &[ScopeRow]) -> StoreResult<()> {
+    /// Writes the standing of scopes, without a poll.
+    pub fn keep_scopes(&mut self, rows: &[ScopeRow]) -> StoreResult<()> {
         self.run(|connection| {
             let transaction = connection.transaction()?;
             for row in rows {
@@ -232,7 +245,8 @@ impl Store for SqliteStore {
         })
     }
 
-    fn forget_scopes(&mut self, feed: &str, scopes: &[String]) -> StoreResult<()> {
+    /// Forgets these scopes of a feed, with their states and figures, except for scopes that are polled.
+    pub fn forget_scopes(&mut self, feed: &str, scopes: &[String]) -> StoreResult<()> {
         self.run(|connection| {
             let transaction = connection.transaction()?;
             for scope in scopes {
@@ -252,11 +266,14 @@ impl Store for SqliteStore {
         })
     }
 
-    fn keep_throttle(&mut self, throttle: &Throttle) -> StoreResult<()> {
+    /// Writes a wait that did not come with a poll.
+    pub fn keep_throttle(&mut self, throttle: &Throttle) -> StoreResult<()> {
         self.run(|connection| keep_throttle(connection, throttle))
     }
 
-    fn throttles(&mut self, now: u64) -> StoreResult<Vec<Throttle>> {
+    /// Returns the waits that are not over. A wait of more than a day was written while the clock was wrong, and ends
+    /// in a day.
+    pub fn throttles(&mut self, now: u64) -> StoreResult<Vec<Throttle>> {
         let latest = now.saturating_add(milliseconds(limits::LONGEST_WAIT));
         self.run(|connection| {
             let mut select = connection.prepare("SELECT credential, origin, until FROM throttle WHERE until > ?1")?;
@@ -269,11 +286,13 @@ impl Store for SqliteStore {
         })
     }
 
-    fn backlog(&mut self) -> StoreResult<Vec<Backlog>> {
+    /// Returns the events that wait for each sink.
+    pub fn backlog(&mut self) -> StoreResult<Vec<Backlog>> {
         self.run(|connection| backlog(connection))
     }
 
-    fn queued(
+    /// Returns the first events of a partition, at least one if there are any, but none of the tenants `without`.
+    pub fn queued(
         &mut self,
         partition: &Partition,
         without: &[String],
@@ -296,6 +315,7 @@ impl Store for SqliteStore {
         }
         let read = |row: &Row<'_>| -> rusqlite::Result<Queued> {
             Ok(Queued {
+                lease: Lease::SOLE,
                 number: row.get(0)?,
                 tenant: row.get(1)?,
                 feed: row.get(2)?,
@@ -325,7 +345,8 @@ impl Store for SqliteStore {
         })
     }
 
-    fn acknowledge(&mut self, numbers: &[i64]) -> StoreResult<()> {
+    /// Removes delivered events.
+    pub fn acknowledge(&mut self, numbers: &[i64]) -> StoreResult<()> {
         self.run(|connection| {
             let transaction = connection.transaction()?;
             {
@@ -338,11 +359,13 @@ impl Store for SqliteStore {
         })
     }
 
-    fn close(&mut self) -> StoreResult<()> {
+    /// Completes the file, so that it needs no log beside it. The store is not used after this call.
+    pub fn close(&mut self) -> StoreResult<()> {
         self.run(|connection| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())))
     }
 
-    fn prune(&mut self, before: u64, now: u64) -> StoreResult<()> {
+    /// Forgets older history and waits.
+    pub fn prune(&mut self, before: u64, now: u64) -> StoreResult<()> {
         self.run(|connection| {
             // The last figure of a subject stays, because the next one is compared with it.
             connection.execute(
@@ -356,7 +379,8 @@ impl Store for SqliteStore {
         })
     }
 
-    fn space(&self) -> FreeSpace {
+    /// Returns the check of the store's free space.
+    pub fn space(&self) -> FreeSpace {
         self.space.clone()
     }
 }

@@ -1,5 +1,4 @@
-//! Reads a store beside the collector that writes it: a connection of its own, which writes nothing and waits for
-//! nobody. The status page and the commands `status` and `history` read figures in this way.
+//! Reads the file beside the collector that writes it: a connection of its own, which writes nothing and waits for nobody.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,37 +10,18 @@ use super::schema::{APPLICATION_ID, MIGRATIONS};
 use super::{StoreResult, classify};
 use crate::files;
 use crate::limits;
+use crate::store::reading::{Sample, Series, StoreReader};
 use crate::store::{Backlog, Points, ScopeRow, StoreError, StoreErrorKind};
 
 /// A store that is only read.
-pub struct StoreReader {
+pub struct SqliteReader {
     connection: Connection,
     file: PathBuf,
 }
 
-/// A figure, and the time since which it has been the same, in Unix milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sample {
-    /// The time.
-    pub time: u64,
-    /// The figure.
-    pub points: Points,
-}
-
-/// The figures of one subject of a scope.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Series {
-    /// The subject: uid of a finding.
-    pub subject: String,
-    /// Its last name for people.
-    pub title: String,
-    /// The figures in the order of their times. The first may have been the same for longer than was asked for.
-    pub samples: Vec<Sample>,
-}
-
-impl StoreReader {
+impl SqliteReader {
     /// Opens the file of a store.
-    pub fn open(file: &Path) -> StoreResult<StoreReader> {
+    pub fn open(file: &Path) -> StoreResult<SqliteReader> {
         let folder = files::folder(file);
         let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
         let file = file.file_name().map_or_else(|| file.to_owned(), |name| folder.join(name));
@@ -52,23 +32,24 @@ impl StoreReader {
             let told = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
             Ok((told("application_id")?, told("user_version")?, connection))
         });
-        let fault = |what| StoreError { file: file.clone(), what };
+        let fault = |what| StoreError::of_file(&file, what);
         let (application, found, connection) = opened.map_err(|error| fault(classify(error)))?;
         let (found, known) = (found as u32, MIGRATIONS.len() as u32);
         match found.cmp(&known) {
             _ if application != i64::from(APPLICATION_ID) => Err(fault(StoreErrorKind::Foreign)),
             std::cmp::Ordering::Greater => Err(fault(StoreErrorKind::Newer { found, known })),
             std::cmp::Ordering::Less => Err(fault(StoreErrorKind::Older { found, known })),
-            std::cmp::Ordering::Equal => Ok(StoreReader { connection, file }),
+            std::cmp::Ordering::Equal => Ok(SqliteReader { connection, file }),
         }
     }
 
     fn run<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> StoreResult<T> {
-        work(&self.connection).map_err(|error| StoreError { file: self.file.clone(), what: classify(error) })
+        work(&self.connection).map_err(|error| StoreError::of_file(&self.file, classify(error)))
     }
+}
 
-    /// Returns the rows of all scopes, in the order of their first sight.
-    pub fn scopes(&self) -> StoreResult<Vec<ScopeRow>> {
+impl StoreReader for SqliteReader {
+    fn scopes(&self) -> StoreResult<Vec<ScopeRow>> {
         self.run(|connection| {
             let mut select =
                 connection.prepare("SELECT feed, tenant, discovered, standing FROM scope ORDER BY number")?;
@@ -77,21 +58,18 @@ impl StoreReader {
         })
     }
 
-    /// Returns the events that wait for each sink.
-    pub fn backlog(&self) -> StoreResult<Vec<Backlog>> {
+    fn backlog(&self) -> StoreResult<Vec<Backlog>> {
         self.run(backlog)
     }
 
-    /// Returns the figure that stands for a whole scope, as it was since a time; `None` if there is none.
-    pub fn figure(&self, feed: &str, scope: &str, since: u64) -> StoreResult<Option<Series>> {
+    fn figure(&self, feed: &str, scope: &str, since: u64) -> StoreResult<Option<Series>> {
         self.run(|connection| {
             let Some((number, Some(subject))) = self::number(connection, feed, scope)? else { return Ok(None) };
             series(connection, number, subject, since, limits::SAMPLES_READ)
         })
     }
 
-    /// Returns the figures of the parts of a scope, as they were since a time.
-    pub fn parts(&self, feed: &str, scope: &str, since: u64) -> StoreResult<Vec<Series>> {
+    fn parts(&self, feed: &str, scope: &str, since: u64) -> StoreResult<Vec<Series>> {
         self.run(|connection| {
             let Some((number, figure)) = self::number(connection, feed, scope)? else { return Ok(Vec::new()) };
             // One seek in the index for each subject: a scan would read the whole history.

@@ -4,12 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use source_host::contract::{Measure, Scope};
 use source_host::digest::ShortDigest;
 
-use super::reading::{Series, StoreReader};
+use super::reading::SqliteReader;
 use super::schema::{APPLICATION_ID, MIGRATIONS};
 use super::*;
 use crate::store::budget::Budgets;
+use crate::store::reading::{Series, StoreReader};
 use crate::store::space::Room;
-use crate::store::{NewEvent, Polling, Standing, StoreHandle};
+use crate::store::{NewEvent, Polling, Standing, Store};
 
 fn record(scope: &str, state: &str, events: usize) -> PollRecord {
     let text = |text: &str| text.to_owned();
@@ -24,6 +25,7 @@ fn record(scope: &str, state: &str, events: usize) -> PollRecord {
     };
     let (credential, origin) = (ShortDigest::of(state), text("https://service.example"));
     PollRecord {
+        lease: Lease::SOLE,
         row: ScopeRow {
             feed: text("prod"),
             tenant: text("contoso"),
@@ -124,14 +126,14 @@ fn a_poll_that_does_not_fit_on_the_disk_keeps_no_smaller_one_from_it() {
 async fn polls_that_wait_for_the_store_are_committed_together() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("collector.db");
-    let handle = StoreHandle::start(SqliteStore::open(&file).unwrap(), file.clone()).unwrap();
+    let handle = SqliteHandle::start(SqliteStore::open(&file).unwrap()).unwrap();
     let before = transactions(&file);
     let (open, shut) = std::sync::mpsc::channel::<()>();
     let busy = handle.ask(move |_| Ok(shut.recv()));
     let polls = ["one", "two", "three"].map(|scope| Arc::new(record(scope, "state", 1)));
     let commits = polls.map(|poll| handle.commit(poll));
-    let state = handle.read(|store| store.state("contoso", "prod", "one"));
-    let forgotten = handle.ask(|store| store.scopes());
+    let state = handle.state("contoso", "prod", "one");
+    let forgotten = handle.ask(SqliteStore::scopes);
     let release = async {
         tokio::task::yield_now().await;
         open.send(()).unwrap();
@@ -348,7 +350,7 @@ fn a_reader_sees_each_commit_beside_the_writer_and_writes_nothing() {
     let mut poll = record("one", "state", 1);
     poll.measures.extend([part(1, 5.0), part(2, 1.0)]);
     store.commit(&poll).unwrap();
-    let reader = StoreReader::open(&file).unwrap();
+    let reader = SqliteReader::open(&file).unwrap();
     assert_eq!(reader.scopes().unwrap().len(), 1);
     (poll.time, poll.measures[0].value, poll.measures[2].value) = (9, 0.5, 0.5);
     store.commit(&poll).unwrap();
@@ -371,7 +373,7 @@ fn a_reader_sees_each_commit_beside_the_writer_and_writes_nothing() {
         poll.time = time;
         store.commit(&poll).unwrap();
     }
-    let last = |reader: &StoreReader| reader.parts("prod", "one", 0).unwrap()[1].samples.clone();
+    let last = |reader: &dyn StoreReader| reader.parts("prod", "one", 0).unwrap()[1].samples.clone();
     let samples = last(&reader);
     assert_eq!(samples.iter().map(|sample| sample.time).collect::<Vec<_>>(), [1, 9, 10]);
     assert_eq!(samples[2].points, crate::store::Points { value: 0.0, maximum: 0.0, weight: 0.0 });
@@ -396,8 +398,8 @@ fn a_file_of_an_earlier_version_is_read_once_a_collector_opened_it() {
         connection.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
         connection.pragma_update(None, "user_version", 2).unwrap();
     }
-    let error = StoreReader::open(&file).map(drop).unwrap_err();
+    let error = SqliteReader::open(&file).map(drop).unwrap_err();
     assert_eq!(error.what, StoreErrorKind::Older { found: 2, known: MIGRATIONS.len() as u32 });
     drop(SqliteStore::open(&file).unwrap());
-    assert!(StoreReader::open(&file).unwrap().scopes().unwrap().is_empty());
+    assert!(SqliteReader::open(&file).unwrap().scopes().unwrap().is_empty());
 }

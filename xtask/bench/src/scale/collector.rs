@@ -12,7 +12,8 @@ use host_harness::collector::Collector;
 use host_harness::collector::work::Pipeline;
 use host_harness::config::{self, admission};
 use host_harness::metrics::MetricsLevel;
-use host_harness::store::{PollRecord, Store, StoreError};
+use host_harness::store::shards::Lease;
+use host_harness::store::{PollRecord, StoreError};
 use host_harness::{built_in, limits, run};
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
@@ -189,29 +190,28 @@ impl Stage {
     /// the last one, in microseconds.
     async fn transaction(&self) -> Result<f64, StoreError> {
         let (now, budgets) = ((self.clock.read)(), *self.pipeline.budgets.lock());
-        let question = move |store: &mut dyn Store| {
-            let rows = store.scopes()?;
-            let apart = (rows.len() / TRANSACTIONS).max(1);
-            let mut times = Vec::new();
-            for row in rows.into_iter().step_by(apart).cycle().take(TRANSACTIONS) {
-                let state = store.state(&row.tenant, &row.feed, &row.scope.id)?;
-                let nothing = PollRecord {
-                    row,
-                    state,
-                    time: now,
-                    measures: Vec::new(),
-                    events: Vec::new(),
-                    sinks: Vec::new(),
-                    throttle: None,
-                    budgets,
-                };
-                let begun = Instant::now();
-                store.commit(&nothing)?;
-                times.push(begun.elapsed().as_secs_f64() * 1e6);
-            }
-            Ok(blocks::alone(&times).ours)
-        };
-        self.pipeline.store.ask(question).await
+        let store = &self.pipeline.store;
+        let rows = store.scopes(&[Lease::SOLE]).await?;
+        let apart = (rows.len() / TRANSACTIONS).max(1);
+        let mut times = Vec::new();
+        for row in rows.into_iter().step_by(apart).cycle().take(TRANSACTIONS) {
+            let state = store.state(&row.tenant, &row.feed, &row.scope.id).await?;
+            let nothing = PollRecord {
+                lease: Lease::SOLE,
+                row,
+                state,
+                time: now,
+                measures: Vec::new(),
+                events: Vec::new(),
+                sinks: Vec::new(),
+                throttle: None,
+                budgets,
+            };
+            let begun = Instant::now();
+            store.commit(Arc::new(nothing)).await?;
+            times.push(begun.elapsed().as_secs_f64() * 1e6);
+        }
+        Ok(blocks::alone(&times).ours)
     }
 }
 

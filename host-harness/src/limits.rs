@@ -380,3 +380,26 @@ pub const PROBE_REQUESTS: usize = 1_000;
 
 /// Lines that one call of the probe logs.
 pub const PROBE_LOG_LINES: usize = 10_000;
+
+/// Time between two renewals of a collector's row in a store that several share.
+pub const RENEWAL: Duration = Duration::from_secs(3);
+
+/// Time after which a silent collector counts as dead, and others may take its shards: four renewals may be lost.
+pub const LEASE: Duration = Duration::from_secs(15);
+
+/// Time after the start of its last renewal for which a collector trusts its leases: the store counts from the arrival of
+/// the renewal, by a clock that may go a little faster.
+pub const LEASE_TRUSTED: Duration = Duration::from_secs(13);
+
+/// Time after which the row of a dead collector is removed; until then the status page names it.
+pub const MEMBER_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Number of shards of a store that several collectors share: some hundred for each of a few collectors, so that their
+/// loads can be equal, and few enough to be read with each renewal.
+pub const SHARDS: u16 = 256;
+
+/// Shards that a collector gives back between two renewals: each waits for its new holder for as long as both need.
+pub const SHARDS_GIVEN: usize = 8;
+
+/// Time for polls and deliveries of a shard to end before the collector gives the shard back.
+pub const GIVING: Duration = Duration::from_secs(6);

@@ -15,12 +15,14 @@ use source_host::contract::{Failure, Measure, Scope};
 use source_host::digest::ShortDigest;
 
 pub mod budget;
+pub mod fleet;
 pub mod reading;
 pub mod shards;
 pub mod space;
 pub mod sqlite;
 
 use self::budget::{Budgets, Excess, StoredBytes};
+use self::fleet::FleetStore;
 use self::reading::StoreReader;
 use self::shards::Lease;
 use self::space::FreeSpace;
@@ -79,7 +81,8 @@ impl StoreError {
     /// The party that can mend the error.
     pub fn blame(&self) -> Blame {
         match self.what {
-            StoreErrorKind::Stopped => Blame::Harness,
+            // The collector that took over does the work again.
+            StoreErrorKind::Stopped | StoreErrorKind::Fenced { .. } => Blame::Harness,
             // A disk, a permission, another program, or a budget is the cause.
             _ => Blame::Operator,
         }
@@ -137,6 +140,12 @@ pub enum StoreErrorKind {
         found: u32,
         /// The version that this program reads.
         known: u32,
+    },
+    /// Another collector took the shard of the tenant since the work began.
+    #[error("another collector has taken over the shard {shard} of the tenant; nothing was written")]
+    Fenced {
+        /// Number of the shard.
+        shard: u16,
     },
     /// Any other error.
     #[error(transparent)]
@@ -407,4 +416,8 @@ pub trait Store: Send + Sync {
     fn space(&self) -> &FreeSpace;
     /// The store's place.
     fn place(&self) -> &StorePlace;
+    /// The rows by which several collectors share the store; `None` if only one can use it.
+    fn fleet(&self) -> Option<&dyn FleetStore> {
+        None
+    }
 }

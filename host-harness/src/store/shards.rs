@@ -2,11 +2,12 @@
 //! that it has leased.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
-use tokio::time::Instant;
 
 /// The right to write the data of a shard's tenants, until another collector takes the shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,14 +30,22 @@ pub fn shard_of(tenant: &str, shards: u16) -> u16 {
     (number % u64::from(shards.max(1))) as u16
 }
 
+/// A clock that never goes back, and goes on while the process is stopped.
+pub type SteadyClock = Arc<dyn Fn() -> Instant + Send + Sync>;
+
 /// The leases that this process holds. Cheap to clone; all clones are the same.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Shards(Arc<Kind>);
 
-#[derive(Debug)]
 enum Kind {
     Sole,
-    Leased { shards: u16, held: RwLock<HeldLeases> },
+    Leased { shards: u16, clock: SteadyClock, held: RwLock<HeldLeases> },
+}
+
+impl fmt::Debug for Shards {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_list().entries(self.held()).finish()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -49,8 +58,8 @@ struct HeldLeases {
 
 impl HeldLeases {
     /// Returns the epochs; `None` if they may be over.
-    fn trusted(&self) -> Option<&BTreeMap<u16, u32>> {
-        self.until.is_some_and(|until| Instant::now() < until).then_some(&self.epochs)
+    fn trusted(&self, clock: &SteadyClock) -> Option<&BTreeMap<u16, u32>> {
+        self.until.is_some_and(|until| clock() < until).then_some(&self.epochs)
     }
 }
 
@@ -61,17 +70,17 @@ impl Shards {
     }
 
     /// No lease yet, in a store with so many shards.
-    pub fn none_of(shards: u16) -> Shards {
-        Shards(Arc::new(Kind::Leased { shards, held: RwLock::default() }))
+    pub fn none_of(shards: u16, clock: SteadyClock) -> Shards {
+        Shards(Arc::new(Kind::Leased { shards, clock, held: RwLock::default() }))
     }
 
     /// Returns the lease of a tenant's shard; `None` if another collector may work on the tenant.
     pub fn lease_of(&self, tenant: &str) -> Option<Lease> {
         match &*self.0 {
             Kind::Sole => Some(Lease::SOLE),
-            Kind::Leased { shards, held } => {
+            Kind::Leased { shards, clock, held } => {
                 let (shard, held) = (shard_of(tenant, *shards), held.read());
-                held.trusted()?.get(&shard).map(|epoch| Lease { shard, epoch: *epoch })
+                held.trusted(clock)?.get(&shard).map(|epoch| Lease { shard, epoch: *epoch })
             }
         }
     }
@@ -80,8 +89,8 @@ impl Shards {
     pub fn holds(&self, lease: Lease) -> bool {
         match &*self.0 {
             Kind::Sole => true,
-            Kind::Leased { held, .. } => {
-                held.read().trusted().is_some_and(|epochs| epochs.get(&lease.shard) == Some(&lease.epoch))
+            Kind::Leased { clock, held, .. } => {
+                held.read().trusted(clock).is_some_and(|epochs| epochs.get(&lease.shard) == Some(&lease.epoch))
             }
         }
     }
@@ -90,9 +99,9 @@ impl Shards {
     pub fn held(&self) -> Vec<Lease> {
         match &*self.0 {
             Kind::Sole => vec![Lease::SOLE],
-            Kind::Leased { held, .. } => {
+            Kind::Leased { clock, held, .. } => {
                 let held = held.read();
-                let epochs = held.trusted().into_iter().flatten();
+                let epochs = held.trusted(clock).into_iter().flatten();
                 epochs.map(|(shard, epoch)| Lease { shard: *shard, epoch: *epoch }).collect()
             }
         }
@@ -109,6 +118,7 @@ impl Shards {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
 
     use super::*;
@@ -130,17 +140,20 @@ mod tests {
         assert!(counts.iter().all(|count| (50..200).contains(count)), "{counts:?}");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn leases_are_over_when_they_were_not_renewed() {
-        let shards = Shards::none_of(1);
+    #[test]
+    fn leases_are_over_when_they_were_not_renewed() {
+        let (begun, seconds) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+        let passed = Arc::clone(&seconds);
+        let clock: SteadyClock = Arc::new(move || begun + Duration::from_secs(passed.load(Ordering::SeqCst)));
+        let shards = Shards::none_of(1, clock);
         assert_eq!((shards.lease_of("contoso"), shards.held()), (None, Vec::new()));
         let lease = Lease { shard: 0, epoch: 7 };
-        shards.replace([lease], Instant::now() + Duration::from_secs(13));
+        shards.replace([lease], begun + Duration::from_secs(13));
         assert_eq!((shards.lease_of("contoso"), shards.held()), (Some(lease), vec![lease]));
         assert!(shards.holds(lease) && !shards.holds(Lease { epoch: 6, ..lease }));
-        tokio::time::advance(Duration::from_secs(13)).await;
+        seconds.store(13, Ordering::SeqCst);
         assert_eq!((shards.lease_of("contoso"), shards.held(), shards.holds(lease)), (None, Vec::new(), false));
-        shards.replace([lease], Instant::now() + Duration::from_secs(13));
+        shards.replace([lease], begun + Duration::from_secs(26));
         assert!(shards.holds(lease), "it was renewed");
     }
 }

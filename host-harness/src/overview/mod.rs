@@ -181,6 +181,8 @@ pub struct Choice {
     pub attention: usize,
     /// How many candidates need somebody.
     pub attention_total: usize,
+    /// How many of these only a person can mend.
+    pub person_total: usize,
     /// The tenants of the page.
     pub tenants: Vec<TenantChoice>,
     /// How many tenants fit the question.
@@ -270,6 +272,7 @@ pub fn choose(candidates: &[ListedScope<'_>], query: &Query) -> Choice {
     }
     attention.sort_by_key(key);
     choice.attention_total = attention.len();
+    choice.person_total = attention.partition_point(|number| candidates[*number].state == Condition::Person);
     attention.truncate(limits::STATUS_ROWS);
     choice.attention = attention.len();
     choice.rows = attention;
@@ -408,14 +411,21 @@ mod tests {
     fn an_answer_is_bounded_however_much_there_is() {
         let ids: Vec<(String, String)> =
             (0..30_000).map(|n| (format!("t{:04}", n / 100), format!("s{n:05}"))).collect();
-        let failing = |n: usize| if n.is_multiple_of(3) { Condition::Person } else { Condition::Collected };
+        let failing = |n: usize| match n {
+            _ if n.is_multiple_of(3) => Condition::Person,
+            _ if n.is_multiple_of(5) => Condition::Failing,
+            _ => Condition::Collected,
+        };
         let all: Vec<ListedScope<'_>> = ids
             .iter()
             .enumerate()
             .map(|(number, (tenant, scope))| candidate(tenant, scope, failing(number), points(1.0, 2.0, 1.0)))
             .collect();
         let choice = choose(&all, &Query { order: Order::Name, page: 2, ..Query::default() });
-        assert_eq!((choice.attention, choice.attention_total), (limits::STATUS_ROWS, 10_000));
+        assert_eq!(
+            (choice.attention, choice.attention_total, choice.person_total),
+            (limits::STATUS_ROWS, 14_000, 10_000)
+        );
         assert_eq!((choice.page, choice.tenants_total), ((2, 12), 300));
         assert_eq!(choice.tenants.len(), limits::STATUS_TENANTS);
         assert_eq!(choice.tenants[0].tenant, "t0050");

@@ -33,9 +33,9 @@ impl Page {
         };
         let count = usize::from(!refused.is_empty())
             + notes.len()
-            + snapshot.left_out.len()
-            + of_person.clone().count()
-            + snapshot.expiring.len()
+            + snapshot.left_out_total
+            + snapshot.choice.person_total
+            + snapshot.expiring_total
             + sinks.len();
         write(html! { section aria-labelledby="needs" {
             h2 #needs { "What needs a person" @if count > 0 { " " span.count { (count) } } }
@@ -43,21 +43,23 @@ impl Page {
                 @if !refused.is_empty() { (refused_configuration(refused)) }
                 @for note in notes { li { p.bad { (note) } } }
                 @for row in &snapshot.left_out { (self.left_out_feed(row)) }
-                @for row in of_person { (self.failing(row)) }
+                @for row in of_person.clone() { (self.failing(row)) }
                 @for row in &snapshot.expiring { (self.expiring(row)) }
                 @for row in sinks.iter().take(MOST) { (self.sink(row)) }
             } }
             (part(snapshot.left_out.len(), snapshot.left_out_total, "feeds that are left out"))
             (part(sinks.len().min(MOST), sinks.len(), "sinks with problems"))
             (part(snapshot.expiring.len(), snapshot.expiring_total, "credentials that end soon"))
-            (part(rows.len(), snapshot.choice.attention_total, "scopes and feeds that fail"))
+            (part(of_person.count(), snapshot.choice.person_total, "scopes and feeds that fail"))
         } })?;
-        if of_nobody.is_empty() {
+        let again = snapshot.choice.attention_total - snapshot.choice.person_total;
+        if again == 0 {
             return Ok(());
         }
         write(html! { section aria-labelledby="again" {
-            h2 #again { "What the collector tries again by itself" " " span.count { (of_nobody.len()) } }
-            ol.needs.again { @for row in of_nobody { (self.failing(row)) } }
+            h2 #again { "What the collector tries again by itself" " " span.count { (again) } }
+            @if !of_nobody.is_empty() { ol.needs.again { @for row in &of_nobody { (self.failing(row)) } } }
+            (part(of_nobody.len(), again, "scopes and feeds that are tried again"))
         } })
     }
 

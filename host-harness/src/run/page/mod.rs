@@ -195,7 +195,8 @@ fn stack(class: &str, caption: impl Render, heads: &[&str], rows: Markup) -> Mar
 
 /// Says that only a part of something is shown.
 fn part(shown: usize, total: usize, of: &str) -> Markup {
-    html! { @if shown < total { p.faint { "The first " (shown) " of " (total) " " (of) " are shown." } } }
+    let which = if shown == 0 { "None".to_owned() } else { format!("The first {shown}") };
+    html! { @if shown < total { p.faint { (which) " of " (total) " " (of) " are shown." } } }
 }
 
 /// Writes the address of a question.

@@ -217,6 +217,33 @@ fn a_page_of_a_hundred_thousand_scopes_is_small() {
 }
 
 #[test]
+fn the_counts_say_how_much_there_is_and_not_how_much_is_shown() {
+    let throttled = || Failure::new(Reaction::Wait, "throttled", "too many".to_owned());
+    let more = limits::STATUS_ROWS + 7;
+    let named = |number: usize, failure: Failure| row(&format!("{number:03}"), Some(failure));
+    let few = StatusSnapshot { left_out_total: 200, expiring_total: 300, ..StatusSnapshot::default() };
+    let person = (0..more).map(|number| named(number, forbidden()));
+    let again = (0..30).map(|number| named(more + number, throttled()));
+    let shown = words(&all(&person.chain(again).collect::<Vec<_>>(), few));
+    for part in [
+        "What needs a person |607|",
+        "|None of 200 feeds that are left out are shown.|",
+        "|None of 300 credentials that end soon are shown.|",
+        "|The first 100 of 107 scopes and feeds that fail are shown.|",
+        "What the collector tries again by itself |30|None of 30 scopes and feeds that are tried again are shown.|",
+    ] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+    let rows: Vec<_> = (0..more).map(|number| named(number, throttled())).collect();
+    let shown = words(&all(&rows, StatusSnapshot::default()));
+    for part in
+        ["tries again by itself |107|", "|The first 100 of 107 scopes and feeds that are tried again are shown.|"]
+    {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+}
+
+#[test]
 fn the_next_poll_is_told_as_it_is_planned() {
     let hour = 3_600_000;
     let throttled = Failure::new(Reaction::Wait, "throttled", String::new());

@@ -90,6 +90,7 @@ fn what_was_committed_is_there_after_a_restart() {
         feed: "prod".to_owned(),
         events: 2,
         bytes: 6,
+        oldest: 1_500,
     };
     assert_eq!(store.backlog().unwrap(), [row("lake"), row("siem")]);
 }

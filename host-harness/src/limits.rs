@@ -101,6 +101,10 @@ pub const LEAST_DELIVERY_BACKOFF: Duration = Duration::from_secs(1);
 /// Longest wait after a failed delivery.
 pub const MOST_DELIVERY_BACKOFF: Duration = Duration::from_secs(60);
 
+/// Age of a waiting event from which `status` says that its sink does not take events: many times the longest wait after a
+/// failed delivery.
+pub const LATE_DELIVERY: Duration = Duration::from_secs(15 * 60);
+
 /// Time after which a repeated failure is logged again, with its count.
 pub const SUMMARY: Duration = Duration::from_secs(3_600);
 

@@ -68,6 +68,58 @@ async fn the_state_is_shown_while_a_collector_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_state_tells_of_credentials_that_end_and_of_sinks_that_take_nothing() {
+    let scene = Scene::new().await;
+    // Nobody listens at the reserved port 1.
+    let sink = "[[sink]]\nid = \"siem\"\ntype = \"http\"\nurl = \"http://127.0.0.1:1/\"\nmax_outbox_bytes = 9000\n";
+    let day = time::OffsetDateTime::now_utc().date() + time::Duration::days(6);
+    let date = format!("{}-{:02}-{:02}", day.year(), u8::from(day.month()), day.day());
+    let write = |sink: &str| {
+        let text = scene.text(sink);
+        let secret = "client_secret = ";
+        assert_eq!(text.matches(secret).count(), 2, "{text}");
+        let text = text.replacen(secret, &format!("client_secret_expires = {date:?}\n{secret}"), 1);
+        std::fs::write(scene.folder.path().join("collector.toml"), text).unwrap();
+    };
+    write(sink);
+    let polled = scene.command(&["poll", "-c", "collector.toml", "--state", "collector.db"]).output().unwrap();
+    assert_eq!(polled.status.code(), Some(3), "{polled:?}");
+
+    let shown = |more: &[&str]| {
+        let output = scene.command(&[&["status", "-c", "collector.toml"], more].concat()).output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        said(&output).0
+    };
+    let text = shown(&[]);
+    for part in [
+        &*format!(
+            "tenant-1 · tenant-1-scores: credential-expires: `client_secret` expires in 5 days, on {date}\n  fix: create"
+        ),
+        "sink siem · tenant-1: outbox full: 15 events, ",
+        "sink siem · tenant-2: outbox full: 15 events, ",
+        "sink siem: 30 events, ",
+        "; a tenant's outbox is full from 9000 bytes",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    assert!(!text.contains("tenant-2-scores: credential-expires"), "{text}");
+    let text = shown(&["--json"]);
+    let all: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |key: &str| all.iter().find(|object| object.get(key).is_some()).unwrap();
+    assert_eq!((&of("expires")["expires"], &of("expires")["setting"]), (&(*date).into(), &"client_secret".into()));
+    let siem = of("sink");
+    assert_eq!((&siem["configured"], &siem["waiting_events"]), (&true.into(), &30.into()), "{siem}");
+    assert_eq!((&siem["max_outbox_bytes"], &siem["outboxes"][1]["full"]), (&9_000.into(), &true.into()), "{siem}");
+    let other = shown(&["--tenant", "tenant-2"]);
+    assert!(!other.contains("credential-expires") && other.contains("sink siem: 15 events, "), "{other}");
+
+    write(&sink.replace("siem", "other"));
+    let text = shown(&["--tenant", "tenant-2"]);
+    assert!(text.contains("sink siem: not configured: 15 events, "), "{text}");
+    assert!(text.contains("sink other: 0 events, 0 bytes wait"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_history_names_the_controls_that_moved_the_score() {
     let scene = Scene::new().await;
     scene.write("[collector]\nstate = \"collector.db\"\n");

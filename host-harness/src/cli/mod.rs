@@ -43,6 +43,7 @@ mod history;
 mod inspect;
 mod lines;
 mod manual;
+mod outboxes;
 mod poll;
 mod record;
 mod replay;

@@ -1,25 +1,27 @@
 //! `status`: the state of all scopes, read from the store, also while `run` writes it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::Context;
-use host_harness::collector::{NextAttempt, SnapshotRow, cleaned};
+use host_harness::collector::{ExpiringRow, NextAttempt, SnapshotRow, cleaned};
 use host_harness::config::{Config, FeedConfig};
 use host_harness::environment;
 use host_harness::overview::figures::{Average, percent, trend};
 use host_harness::overview::history::{self, Course, RowHistory};
 use host_harness::overview::{Choice, Condition, Extent, Query, choose, counted};
-use host_harness::run::page::words::{ago, difference, moment, next, next_time, number, points};
+use host_harness::run::page::words::{NEW_CREDENTIAL, ago, day, difference, moment, next, next_time, number, points};
 use host_harness::store::reading::StoreReader;
 use host_harness::store::sqlite::reading::SqliteReader;
-use host_harness::store::{Polling, ScopeRow, Waiting};
+use host_harness::store::{Polling, ScopeRow};
 use host_harness::{limits, terminal};
 use serde_json::{Value, json};
+use source_host::credentials::expiry;
 use source_host::credentials::redact::Search;
 use source_host::text;
 
+use super::outboxes::{StoredSink, sinks};
 use super::{STDOUT, UsageError, problems_of};
 
 /// Number of days of the trends.
@@ -119,17 +121,19 @@ pub fn status(config: &Config, query: &Query, json: bool, now: u64) -> anyhow::R
     };
     stored.rows.retain(|row| only.is_none_or(|only| row.tenant == only));
     stored.unseen.retain(|(tenant, _)| only.is_none_or(|only| tenant == only));
-    let sinks = sinks(config, &*stored.reader, only)?;
+    let problems =
+        Problems { expiring: expiring(config, only, now), sinks: sinks(config, stored.reader.backlog()?, only) };
     let mut out = io::BufWriter::new(io::stdout().lock());
     match json {
-        true => write_json(&mut out, &stored, &sinks, now)?,
-        false => write_text(&mut out, &stored, &sinks, query, now)?,
+        true => write_json(&mut out, &stored, &problems, now)?,
+        false => write_text(&mut out, &stored, &problems, query, now)?,
     }
     out.flush().context(STDOUT)?;
     let StoredRows { rows, unseen, .. } = &stored;
     let needs = rows.iter().any(|row| Condition::of(row.failure.as_ref()) == Condition::Person)
         || !unseen.is_empty()
-        || sinks.iter().any(|sink| sink.dead_letters > 0);
+        || !problems.expiring.is_empty()
+        || problems.sinks.iter().any(|sink| !sink.problems(now).is_empty());
     let collected = rows.iter().any(|row| Condition::of(row.failure.as_ref()) == Condition::Collected);
     Ok(match (is_wrong, collected, needs) {
         (true, ..) => 2,
@@ -139,46 +143,37 @@ pub fn status(config: &Config, query: &Query, json: bool, now: u64) -> anyhow::R
     })
 }
 
-/// The events of a sink that wait, or that it refused for good.
-struct StoredSink {
-    sink: String,
-    waiting: Waiting,
-    /// Bytes of the file of dead letters.
-    dead_letters: u64,
-    file: String,
+/// Everything beside the scopes that may need a person.
+struct Problems {
+    /// Credentials that end soon, the first ones first.
+    expiring: Vec<ExpiringRow>,
+    sinks: Vec<StoredSink>,
 }
 
-/// Returns the sinks with the events of all tenants, or those that one tenant's feeds use, with its events.
-fn sinks(config: &Config, reader: &dyn StoreReader, only: Option<&str>) -> anyhow::Result<Vec<StoredSink>> {
-    let mut sinks: BTreeMap<String, StoredSink> = BTreeMap::new();
-    let of_only = |sink: &str| {
-        let feeds = || config.feeds.iter().filter(|feed| Some(feed.tenant.as_str()) == only);
-        only.is_none() || feeds().any(|feed| feed.sinks.iter().any(|known| known == sink))
-    };
-    for sink in config.sinks.iter().filter(|sink| of_only(&sink.id)) {
-        let dead_letters = std::fs::metadata(&sink.dead_letters).map_or(0, |file| file.len());
-        let file = sink.dead_letters.display().to_string();
-        let row = StoredSink { sink: sink.id.clone(), waiting: Waiting::default(), dead_letters, file };
-        sinks.insert(sink.id.clone(), row);
-    }
-    for backlog in reader.backlog()?.into_iter().filter(|backlog| only.is_none_or(|only| backlog.tenant == only)) {
-        let new = || StoredSink {
-            sink: backlog.sink.clone(),
-            waiting: Waiting::default(),
-            dead_letters: 0,
-            file: String::new(),
-        };
-        let Waiting { events, bytes } = &mut sinks.entry(backlog.sink.clone()).or_insert_with(new).waiting;
-        *events += backlog.events;
-        *bytes += backlog.bytes;
-    }
-    Ok(sinks.into_values().collect())
+/// Returns the credentials that end soon, of all tenants or of one.
+fn expiring(config: &Config, only: Option<&str>, now: u64) -> Vec<ExpiringRow> {
+    let feeds = config.feeds.iter().filter(|feed| only.is_none_or(|only| feed.tenant == only));
+    let mut rows: Vec<ExpiringRow> = feeds
+        .flat_map(|feed| {
+            let row = |(setting, end): (String, u64)| ExpiringRow {
+                tenant: feed.tenant.clone(),
+                feed: feed.id.clone(),
+                contact: feed.contact.clone(),
+                setting,
+                end,
+            };
+            feed.settings.ends().into_iter().map(row)
+        })
+        .filter(|row| expiry::nearness(row.end, now).is_some())
+        .collect();
+    rows.sort_by(|one, other| (one.end, &one.feed).cmp(&(other.end, &other.feed)));
+    rows
 }
 
 fn write_text(
     out: &mut impl Write,
     stored: &StoredRows<'_>,
-    sinks: &[StoredSink],
+    problems: &Problems,
     query: &Query,
     now: u64,
 ) -> anyhow::Result<()> {
@@ -188,7 +183,7 @@ fn write_text(
     let row = |number: &usize| &rows[*number];
     let width = terminal::width(environment::variable("COLUMNS")).unwrap_or(PLAIN_WIDTH);
     let attention: Vec<_> = choice.rows[..choice.attention].iter().map(row).collect();
-    write_attention(out, &attention, choice.attention_total, unseen, sinks, now)?;
+    write_attention(out, &attention, choice.attention_total, unseen, problems, now)?;
 
     let keys: Vec<_> = choice
         .rows
@@ -249,7 +244,7 @@ fn write_text(
         }
     }
     out.write_all(terminal::table(&table, width).as_bytes()).context(STDOUT)?;
-    write_foot(out, &choice, sinks)
+    write_foot(out, &choice, &problems.sinks)
 }
 
 fn write_foot(out: &mut impl Write, choice: &Choice, sinks: &[StoredSink]) -> anyhow::Result<()> {
@@ -257,9 +252,8 @@ fn write_foot(out: &mut impl Write, choice: &Choice, sinks: &[StoredSink]) -> an
     if pages > 1 {
         writeln!(out, "page {} of {pages}; --page shows another one", page + 1).context(STDOUT)?;
     }
-    for StoredSink { sink, waiting, .. } in sinks {
-        let waiting = host_harness::run::page::words::waiting(*waiting);
-        writeln!(out, "sink {}: {waiting} wait", text::plain(sink)).context(STDOUT)?;
+    for sink in sinks {
+        writeln!(out, "{}", sink.summary()).context(STDOUT)?;
     }
     Ok(())
 }
@@ -269,7 +263,7 @@ fn write_attention(
     rows: &[&SnapshotRow],
     total: usize,
     unseen: &[(String, String)],
-    sinks: &[StoredSink],
+    problems: &Problems,
     now: u64,
 ) -> anyhow::Result<()> {
     let mut lines = Vec::new();
@@ -300,10 +294,16 @@ fn write_attention(
     if unseen.len() > limits::STATUS_ROWS {
         lines.push(format!("… and {} more feeds without a scope", unseen.len() - limits::STATUS_ROWS));
     }
-    for StoredSink { sink, dead_letters, file, .. } in sinks.iter().filter(|sink| sink.dead_letters > 0) {
-        let [sink, file] = [sink, file].map(|name| text::plain(name));
-        lines.push(format!("sink {sink}: dead letters in {file} ({dead_letters} bytes)"));
+    for ExpiringRow { tenant, feed, contact, setting, end } in problems.expiring.iter().take(limits::STATUS_ROWS) {
+        let [tenant, feed] = [tenant, feed].map(|name| text::plain(name));
+        lines.push(format!("{tenant} · {feed}: credential-expires: {}", expiry::message(setting, *end, now)));
+        lines.push(format!("  fix: {NEW_CREDENTIAL}"));
+        lines.extend(contact.as_ref().map(|contact| format!("  contact: {}", text::plain(contact))));
     }
+    if problems.expiring.len() > limits::STATUS_ROWS {
+        lines.push(format!("… and {} more credentials that end soon", problems.expiring.len() - limits::STATUS_ROWS));
+    }
+    lines.extend(problems.sinks.iter().flat_map(|sink| sink.problems(now)));
     match lines.is_empty() {
         true => writeln!(out, "nothing in the state needs a person\n"),
         false => writeln!(out, "{}\n", lines.join("\n")),
@@ -337,8 +337,9 @@ pub fn trends(course: &[Option<f64>]) -> [String; 2] {
     })
 }
 
-/// Writes one object for each tenant with all its scopes, one for each feed without a scope, and one for each sink.
-fn write_json(out: &mut impl Write, stored: &StoredRows<'_>, sinks: &[StoredSink], now: u64) -> anyhow::Result<()> {
+/// Writes one object for each tenant with all its scopes, one for each feed without a scope, one for each credential that
+/// ends soon, and one for each sink.
+fn write_json(out: &mut impl Write, stored: &StoredRows<'_>, problems: &Problems, now: u64) -> anyhow::Result<()> {
     let StoredRows { reader, rows, unseen, .. } = stored;
     for rows in rows.chunk_by(|one, other| one.tenant == other.tenant) {
         let mut average = Average::default();
@@ -384,12 +385,15 @@ fn write_json(out: &mut impl Write, stored: &StoredRows<'_>, sinks: &[StoredSink
         let row = json!({ "tenant": tenant, "feed": feed, "scopes": [], "cause": "no scope was collected yet" });
         writeln!(out, "{row}").context(STDOUT)?;
     }
-    for StoredSink { sink, waiting, dead_letters, file } in sinks {
+    for ExpiringRow { tenant, feed, contact, setting, end } in &problems.expiring {
         let row = json!({
-            "sink": sink, "waiting_events": waiting.events, "waiting_bytes": waiting.bytes,
-            "dead_letter_bytes": dead_letters, "dead_letters": file,
+            "tenant": tenant, "feed": feed, "setting": setting, "expires": day(*end), "code": "credential-expires",
+            "cause": expiry::message(setting, *end, now), "fix": NEW_CREDENTIAL, "contact": contact,
         });
         writeln!(out, "{row}").context(STDOUT)?;
+    }
+    for sink in &problems.sinks {
+        writeln!(out, "{}", sink.object(now)).context(STDOUT)?;
     }
     Ok(())
 }

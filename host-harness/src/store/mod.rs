@@ -342,6 +342,8 @@ pub struct Backlog {
     pub events: u64,
     /// Bytes of their bodies.
     pub bytes: u64,
+    /// Time of the oldest of them, in Unix milliseconds.
+    pub oldest: u64,
 }
 
 /// A wait at an origin that all feeds with a credential share.

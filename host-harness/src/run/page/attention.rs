@@ -7,7 +7,9 @@ use source_host::contract::Failure;
 use source_host::credentials::expiry;
 use source_host::text;
 
-use super::words::{instant, label, name, next, number, scope_name, until};
+use super::words::{
+    NEW_CREDENTIAL, NOT_CONFIGURED, OUTBOX_FULL, instant, label, name, next, number, scope_name, until,
+};
 use super::{MOST, Page, part};
 use crate::collector::{ExpiringRow, LeftOutRow, SnapshotRow};
 use crate::limits;
@@ -117,7 +119,7 @@ impl Page {
                 p {
                     span.bad { "credential-expires" } ": " (expiry::message(setting, *end, self.now))
                     br;
-                    span.fix { "fix: create a new credential before that day, and put it and its date into the settings" }
+                    span.fix { "fix: " (NEW_CREDENTIAL) }
                 }
                 @if let Some(contact) = contact { p.faint { "contact: " (text::plain(contact)) } }
             }
@@ -135,7 +137,7 @@ impl Page {
                     }
                 }
                 @if !row.is_configured {
-                    p { span.bad { "not configured" } ": the events stay until a sink of this name is configured again" }
+                    p { span.bad { "not configured" } ": " (NOT_CONFIGURED) }
                 }
                 @if let Some(Failing { trouble, since, again }) = &row.failing {
                     p {
@@ -145,7 +147,7 @@ impl Page {
                     }
                 }
                 @if let Some(since) = row.full_since {
-                    p { span.bad { "outbox full" } " since " (instant(since)) ": the tenant's feeds that go there pause" }
+                    p { span.bad { "outbox full" } " since " (instant(since)) ": " (OUTBOX_FULL) }
                 }
                 @if let Some((DeadLetters { count, since, trouble }, file)) = &row.dead_letters {
                     p {

@@ -64,12 +64,26 @@ pub fn span(milliseconds: u64) -> String {
 
 /// Says how many events wait, and how large they are.
 pub fn waiting(Waiting { events, bytes }: Waiting) -> String {
+    format!("{}, {}", number(events, "event"), size(bytes))
+}
+
+/// Writes a number of bytes, to two digits or more.
+pub fn size(bytes: u64) -> String {
     match bytes {
-        0..=9_999 => format!("{}, {bytes} bytes", number(events, "event")),
-        10_000..=9_999_999 => format!("{}, {} kB", number(events, "event"), bytes / 1_000),
-        _ => format!("{}, {} MB", number(events, "event"), bytes / 1_000_000),
+        0..=9_999 => number(bytes, "byte"),
+        10_000..=9_999_999 => format!("{} kB", bytes / 1_000),
+        _ => format!("{} MB", bytes / 1_000_000),
     }
 }
+
+/// The effect of a full outbox.
+pub const OUTBOX_FULL: &str = "the tenant's feeds that go there pause";
+
+/// The fate of events whose sink is not configured.
+pub const NOT_CONFIGURED: &str = "the events stay until a sink of this name is configured again";
+
+/// The fix of a credential that ends soon.
+pub const NEW_CREDENTIAL: &str = "create a new credential before that day, and put it and its date into the settings";
 
 /// Says when a row is tried next. If that is more than an interval away although nothing failed, the interval is added.
 pub fn next(row: &SnapshotRow, now: u64) -> String {

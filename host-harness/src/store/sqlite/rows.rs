@@ -165,8 +165,9 @@ pub(super) fn queue(connection: &Connection, poll: &PollRecord) -> rusqlite::Res
 
 /// Returns the events that wait for each sink.
 pub(super) fn backlog(connection: &Connection) -> rusqlite::Result<Vec<Backlog>> {
-    let mut select = connection
-        .prepare("SELECT sink, tenant, feed, count(*), sum(length(body)) FROM outbox GROUP BY sink, tenant, feed")?;
+    let mut select = connection.prepare(
+        "SELECT sink, tenant, feed, count(*), sum(length(body)), min(time) FROM outbox GROUP BY sink, tenant, feed",
+    )?;
     let rows = select.query_map([], |row| {
         Ok(Backlog {
             sink: row.get(0)?,
@@ -174,6 +175,7 @@ pub(super) fn backlog(connection: &Connection) -> rusqlite::Result<Vec<Backlog>>
             feed: row.get(2)?,
             events: row.get::<_, i64>(3)? as u64,
             bytes: row.get::<_, i64>(4)? as u64,
+            oldest: row.get::<_, i64>(5)? as u64,
         })
     })?;
     rows.collect()

@@ -301,6 +301,20 @@ impl Settings {
         Some((credential.to_owned(), date))
     }
 
+    /// When credentials expire, in Unix milliseconds, by setting, as far as the settings tell without their plugin: by
+    /// the dates of settings whose names end in `_expires`, and by the certificates of key pairs.
+    pub fn ends(&self) -> Vec<(String, u64)> {
+        let plain = self.plain();
+        let dated = plain.keys().filter_map(|key| self.expiry(key.strip_suffix("_expires")?));
+        let texts = plain.iter().filter_map(|(setting, value)| Some((setting.as_str(), value.as_str()?)));
+        let held = self.secrets.iter().map(|held| (held.setting.as_str(), held.secret.expose()));
+        let pairs = texts.chain(held).filter(|(_, value)| value.contains("-----BEGIN "));
+        let certified = pairs.filter_map(|(setting, value)| {
+            KeyPair::read(value).ok().map(|pair| (setting.to_owned(), pair.validity.until))
+        });
+        dated.chain(certified).collect()
+    }
+
     /// All secrets with their settings.
     pub fn named_secrets(&self) -> impl Iterator<Item = (&str, &Secret)> {
         self.secrets.iter().map(|held| (held.setting.as_str(), &held.secret))
@@ -411,6 +425,16 @@ mod tests {
             Settings::new(plain.as_object().cloned().unwrap_or_default(), BTreeMap::new()).expiry("client_secret")
         };
         assert_eq!(settings("2026-11-24"), Some(("client_secret".to_owned(), 1_795_478_400_000)));
+        let plain = serde_json::json!({ "key_expires": "2026-11-24", "odd_expires": "soon", "key": "x" });
+        let key = include_str!("../../../../../tests/credentials/rsa.pem");
+        let mut certificate = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        certificate.not_after = rcgen::date_time_ymd(2027, 3, 4);
+        let certificate = certificate.self_signed(&rcgen::KeyPair::from_pem(key).unwrap()).unwrap().pem();
+        let secrets = [("pair", format!("{key}{certificate}")), ("bare", key.to_owned())];
+        let secrets = secrets.map(|(setting, value)| (setting.to_owned(), Secret::new(value)));
+        let several = Settings::new(plain.as_object().cloned().unwrap_or_default(), BTreeMap::from(secrets));
+        let ends = [("key".to_owned(), 1_795_478_400_000), ("pair".to_owned(), 1_804_118_400_000)];
+        assert_eq!(several.ends(), ends);
         for date in ["June", "1969-12-31", "2026-02-29", "2026-11-24T00:00:00Z", "20261124", ""] {
             assert_eq!(settings(date), None, "{date}");
         }

@@ -34,6 +34,7 @@ mod normalize;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod poll;
+mod postgres;
 mod power_loss;
 mod privileges;
 mod proxy;

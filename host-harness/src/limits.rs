@@ -133,6 +133,43 @@ pub const OPEN_FEED: Duration = Duration::from_secs(30);
 /// Memory in KiB for the store's page cache: a commit changes some dozen pages of 4 KiB.
 pub const STORE_CACHE_KIB: i64 = 1 << 10;
 
+/// Time to connect to a server of the state, with TLS and login: less than a lease, so that the next of several servers is
+/// tried before the collector loses its shards.
+pub const STORE_CONNECT: Duration = Duration::from_secs(4);
+
+/// The name that connections to a server of the state show in `pg_stat_activity` and in the server's log.
+pub const STORE_NAME: &str = "host-harness";
+
+/// Silence on a connection to the server of the state after which the system asks whether the other end is still there.
+pub const STORE_KEEPALIVE: Duration = Duration::from_secs(5);
+
+/// Time after which data that the server of the state did not confirm counts as lost, with its connection.
+pub const STORE_SILENCE: Duration = Duration::from_secs(10);
+
+/// Time for one statement on a server of the state: the longest read the rows of a collector's shards at its start.
+pub const STORE_STATEMENT: Duration = Duration::from_secs(60);
+
+/// Time that a statement waits for a lock: a collector that lost its connection may still have a transaction there for
+/// [`STORE_IDLE_TRANSACTION`].
+pub const STORE_LOCK: Duration = Duration::from_secs(15);
+
+/// Time after which the server ends a transaction of a collector that asks no more: a frozen collector must not hold its
+/// locks for longer than its lease.
+pub const STORE_IDLE_TRANSACTION: Duration = Duration::from_secs(10);
+
+/// The first pause before a lost connection to the server of the state is made again; later ones double.
+pub const STORE_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest such pause: a promoted standby is found soon.
+pub const STORE_LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Time for which a question is repeated while no server of the state can be used. A failover takes some seconds.
+pub const STORE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Rows of the history that one statement on a server of the state removes: it holds their locks for some ten
+/// milliseconds.
+pub const PRUNED_AT_ONCE: i64 = 1_000;
+
 /// Age at which figures are removed from the history.
 pub const HISTORY: Duration = Duration::from_secs(400 * 86_400);
 
@@ -379,23 +416,11 @@ pub const OBSERVED_ANSWER_BYTES: usize = 64 << 20;
 /// 128 MiB.
 pub const OBSERVED_STEPS: &[(&str, usize)] = &[("cursors", 20), ("pages", 20), ("page-bytes", 64)];
 
-/// Pages of one step of the scope `pages` of the probe.
-pub const PROBE_PAGES: usize = 50;
-
-/// Bytes of the page of one step of the scope `page-bytes`.
-pub const PROBE_PAGE_BYTES: usize = 2 << 20;
-
-/// Bytes of the cursor of the scope `cursor-length`.
-pub const PROBE_CURSOR_BYTES: usize = 1 << 20;
-
 /// Requests of one call of the probe.
 pub const PROBE_REQUESTS: usize = 1_000;
 
 /// Lines that one call of the probe logs.
 pub const PROBE_LOG_LINES: usize = 10_000;
-
-/// MiB at which the scope `memory` stops: a multiple of the 64 MiB by which it grows.
-pub const PROBE_MEMORY_MIB: usize = 1 << 10;
 
 /// Time between two renewals of a collector's row in a store that several share.
 pub const RENEWAL: Duration = Duration::from_secs(3);

@@ -5,6 +5,7 @@ pub mod deliveries;
 pub mod flaky;
 pub mod forgetful_disk;
 pub mod hostile;
+pub mod postgres;
 pub mod process;
 pub mod receiver;
 #[path = "../../xtask/bench/src/input.rs"]

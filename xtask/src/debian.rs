@@ -17,7 +17,27 @@ const PROGRAMS: &[(&str, &[&str])] = &[
     ("rsyslogd", &["rsyslog", "libestr0", "libfastjson4"]),
     ("logrotate", &["logrotate", "libpopt0", "libacl1", "libselinux1"]),
     ("faketime", &["faketime", "libfaketime"]),
+    (
+        "postgres",
+        &[
+            "postgresql-15",
+            "postgresql-client-15",
+            "libpq5",
+            "libicu72",
+            "libxml2",
+            "libldap-2.5-0",
+            "libsasl2-2",
+            "libgssapi-krb5-2",
+            "libkrb5-3",
+            "libkrb5support0",
+            "libk5crypto3",
+            "libkeyutils1",
+        ],
+    ),
 ];
+
+/// The folder of Debian's PostgreSQL.
+const POSTGRES: &str = "usr/lib/postgresql/15/bin";
 
 /// Lets a command find Chromium, installed or unpacked with everything that it needs and this machine lacks.
 pub fn with_chromium(workspace: &Path, command: &mut Command) -> Result<(), String> {
@@ -81,8 +101,10 @@ pub fn program(workspace: &Path, name: &str) -> Option<PathBuf> {
 /// Returns the file of a program that is installed or unpacked.
 fn file(folder: &Path, program: &str) -> Option<PathBuf> {
     let installed = env::var_os("PATH").unwrap_or_default();
-    let unpacked = ["usr/bin", "usr/sbin"].map(|part| folder.join(part));
-    let folders = env::split_paths(&installed).chain(unpacked);
+    // Debian's PostgreSQL is not in PATH, even where it is installed.
+    let installed = env::split_paths(&installed).chain([Path::new("/").join(POSTGRES)]);
+    let unpacked = ["usr/bin", "usr/sbin", POSTGRES].map(|part| folder.join(part));
+    let folders = installed.chain(unpacked);
     folders.map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 

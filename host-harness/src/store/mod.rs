@@ -16,6 +16,7 @@ use source_host::digest::ShortDigest;
 
 pub mod budget;
 pub mod fleet;
+pub mod postgres;
 pub mod reading;
 pub mod shards;
 pub mod space;
@@ -23,6 +24,7 @@ pub mod sqlite;
 
 use self::budget::{Budgets, Excess, StoredBytes};
 use self::fleet::FleetStore;
+use self::postgres::fault::ServerFault;
 use self::reading::StoreReader;
 use self::shards::Lease;
 use self::space::FreeSpace;
@@ -52,12 +54,15 @@ pub struct Outboxes {
 pub enum StorePlace {
     /// A file of SQLite.
     File(PathBuf),
+    /// A database of PostgreSQL, as its address without a password.
+    Server(String),
 }
 
 impl fmt::Display for StorePlace {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StorePlace::File(file) => write!(formatter, "{}", file.display()),
+            StorePlace::Server(address) => formatter.write_str(address),
         }
     }
 }
@@ -147,6 +152,9 @@ pub enum StoreErrorKind {
         /// Number of the shard.
         shard: u16,
     },
+    /// A server of the state, or the way there.
+    #[error(transparent)]
+    Server(ServerFault),
     /// Any other error.
     #[error(transparent)]
     Other(Cause),

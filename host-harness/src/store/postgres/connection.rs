@@ -1,0 +1,296 @@
+//! One connection to the server of an address that takes writes, with the session's settings.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use source_host::cause::Cause;
+use source_host::limits::milliseconds;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Config, NoTls, Row, Statement};
+
+use super::Closing;
+use super::address::{HostName, ServerAddress, ServerHost};
+use super::fault::{Asked, OLDEST_VERSION, Peer, SCHEMA, ServerFault};
+use super::tls::Tls;
+use crate::limits;
+use crate::store::StoreErrorKind;
+
+/// The parameters of a statement.
+pub(super) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+/// A statement with its parameters.
+pub(super) type SentStatement<'a> = (&'static str, Vec<&'a (dyn ToSql + Sync)>);
+
+/// Whether a connection is for writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LinkPurpose {
+    /// Writing: only a server that takes writes will do.
+    Writing,
+    /// Reading: a standby will do where no other server is there.
+    Reading,
+}
+
+/// A connection, and the statements that were prepared on it. The connection ends with the value.
+pub(super) struct Connection {
+    pub client: Client,
+    peer: Peer,
+    prepared: Mutex<HashMap<&'static str, Statement>>,
+    /// Carries the messages of the client.
+    carrier: JoinHandle<()>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.carrier.abort();
+    }
+}
+
+/// Connects to the first server of an address that can be used.
+pub(super) async fn connect(address: &ServerAddress, purpose: LinkPurpose) -> Result<Connection, ServerFault> {
+    let mut faults = Vec::new();
+    let mut standby = None;
+    for host in &address.hosts {
+        match connect_to(address, host).await {
+            Ok((connection, false)) => return Ok(connection),
+            Ok((connection, true)) => {
+                faults.push(ServerFault::Standby { host: host.to_string() });
+                standby.get_or_insert(connection);
+            }
+            Err(fault) => faults.push(fault),
+        }
+    }
+    match standby.filter(|_| purpose == LinkPurpose::Reading) {
+        Some(connection) => Ok(connection),
+        None if faults.len() == 1 => Err(faults.remove(0)),
+        None => Err(ServerFault::Each(faults)),
+    }
+}
+
+/// Connects to one server. Returns also whether it takes no writes.
+async fn connect_to(address: &ServerAddress, host: &ServerHost) -> Result<(Connection, bool), ServerFault> {
+    let peer = Peer::new(address, host);
+    let slow = |_| ServerFault::Unreachable {
+        host: peer.host.clone(),
+        cause: Cause::new(format!("no answer within {} s", limits::STORE_CONNECT.as_secs())),
+    };
+    tokio::time::timeout(limits::STORE_CONNECT, begin(address, host, &peer)).await.map_err(slow)?
+}
+
+async fn begin(address: &ServerAddress, host: &ServerHost, peer: &Peer) -> Result<(Connection, bool), ServerFault> {
+    let mut config = Config::new();
+    match &host.name {
+        HostName::Network(name) => config.host(name),
+        HostName::Folder(folder) => config.host_path(folder),
+    };
+    config.port(host.port).user(&address.user).dbname(&address.database).application_name(limits::STORE_NAME);
+    config.keepalives_idle(limits::STORE_KEEPALIVE).keepalives_interval(limits::STORE_KEEPALIVE).keepalives_retries(3);
+    config.tcp_user_timeout(limits::STORE_SILENCE);
+    if let Some(password) = &host.password {
+        config.password(password.expose());
+    }
+    let failed = |error| peer.connecting(error, host.password.is_some());
+    let (client, carrier) = if address.encrypts(host) {
+        config.ssl_mode(SslMode::Require);
+        let tls = Tls::new(address)
+            .map_err(|error| ServerFault::Tls { host: peer.host.clone(), cause: Cause::new(error) })?;
+        let (client, connection) = config.connect(tls).await.map_err(failed)?;
+        (client, tokio::spawn(carried(connection)))
+    } else {
+        config.ssl_mode(SslMode::Disable);
+        let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
+        (client, tokio::spawn(carried(connection)))
+    };
+    let connection = Connection { client, peer: peer.clone(), prepared: Mutex::default(), carrier };
+    let told = connection.client.query_one(
+        "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool,
+             current_setting('server_version_num')::int / 10000, current_setting('synchronous_commit') IN ('off', 'local'),
+             current_setting('fsync')::bool",
+        &[],
+    );
+    let told = told.await.map_err(failed)?;
+    let (is_standby, version, is_lax, syncs): (bool, i32, bool, bool) =
+        (told.get(0), told.get(1), told.get(2), told.get(3));
+    if version < OLDEST_VERSION as i32 {
+        return Err(ServerFault::Old { host: peer.host.clone(), found: version as u32 });
+    }
+    if !syncs {
+        tracing::warn!(
+            fault = "operator",
+            "{} has fsync = off: a power failure there loses what it acknowledged",
+            peer.host
+        );
+    }
+    connection.client.batch_execute(&settings(is_lax)).await.map_err(failed)?;
+    Ok((connection, is_standby))
+}
+
+async fn carried<S, T>(connection: tokio_postgres::Connection<S, T>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    if let Err(error) = connection.await {
+        // Whoever asks next learns of the loss, and tells it.
+        tracing::debug!(%error, "a connection of the state ended");
+    }
+}
+
+/// The settings of a session, whatever the server's, the database's and the role's are.
+fn settings(is_lax: bool) -> String {
+    let milliseconds = |name: &str, time| format!("SET {name} = {};\n", milliseconds(time));
+    let mut settings = format!(
+        "SET search_path = {SCHEMA};
+         SET default_transaction_isolation = 'read committed';
+         SET client_min_messages = warning;
+         SET jit = off;
+         SET extra_float_digits = 1;\n"
+    );
+    settings += &milliseconds("statement_timeout", limits::STORE_STATEMENT);
+    settings += &milliseconds("lock_timeout", limits::STORE_LOCK);
+    settings += &milliseconds("idle_in_transaction_session_timeout", limits::STORE_IDLE_TRANSACTION);
+    if is_lax {
+        // Otherwise a power failure of the server would lose polls that were reported as committed.
+        settings += "SET synchronous_commit = on;\n";
+    }
+    settings
+}
+
+impl Connection {
+    /// The name of the server.
+    pub fn host(&self) -> &str {
+        &self.peer.host
+    }
+
+    /// Says whether the connection ended.
+    pub fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// Prepares a statement, or finds it prepared.
+    async fn statement(&self, text: &'static str) -> Result<Statement, StoreErrorKind> {
+        let known = self.prepared.lock().get(text).cloned();
+        if let Some(statement) = known {
+            return Ok(statement);
+        }
+        let statement = self.client.prepare(text).await.map_err(|error| self.sorted(error))?;
+        self.prepared.lock().insert(text, statement.clone());
+        Ok(statement)
+    }
+
+    /// Asks, and returns the rows.
+    pub async fn rows(&self, text: &'static str, parameters: Parameters<'_>) -> Result<Vec<Row>, StoreErrorKind> {
+        let statement = self.statement(text).await?;
+        self.client.query(&statement, parameters).await.map_err(|error| self.sorted(error))
+    }
+
+    /// Asks, and returns the first row.
+    pub async fn row(&self, text: &'static str, parameters: Parameters<'_>) -> Result<Option<Row>, StoreErrorKind> {
+        Ok(self.rows(text, parameters).await?.into_iter().next())
+    }
+
+    /// Sends statements one after the other without waiting, and returns the rows of each. After an error in a
+    /// transaction, the server refuses its other statements, and turns a commit into a rollback.
+    pub async fn pipeline(&self, steps: &[SentStatement<'_>]) -> Result<Vec<Vec<Row>>, StoreErrorKind> {
+        let mut statements = Vec::new();
+        for (text, _) in steps {
+            statements.push(self.statement(text).await?);
+        }
+        // Each question is sent when it is polled first, which happens in their order.
+        let questions = statements.iter().zip(steps);
+        let questions = questions.map(|(statement, (_, parameters))| self.client.query(statement, parameters));
+        let answers: Result<_, _> = join_all(questions).await.into_iter().collect();
+        answers.map_err(|error| self.sorted(error))
+    }
+
+    /// Runs statements without parameters.
+    pub async fn run(&self, text: &str) -> Result<(), StoreErrorKind> {
+        self.client.batch_execute(text).await.map_err(|error| self.sorted(error))
+    }
+
+    /// Sorts an error of this connection.
+    pub fn sorted(&self, error: tokio_postgres::Error) -> StoreErrorKind {
+        match self.peer.asking(error) {
+            Asked::Server(fault) => StoreErrorKind::Server(fault),
+            Asked::Full => StoreErrorKind::Full,
+            Asked::Other(cause) => StoreErrorKind::Other(cause),
+        }
+    }
+}
+
+/// A connection that all share, made anew when it was lost. Statements of several users follow each other on the way to
+/// the server without waiting for answers.
+pub(super) struct Link {
+    address: Arc<ServerAddress>,
+    purpose: LinkPurpose,
+    current: tokio::sync::Mutex<Option<Arc<Connection>>>,
+}
+
+impl Link {
+    pub fn new(address: Arc<ServerAddress>, purpose: LinkPurpose) -> Link {
+        Link { address, purpose, current: tokio::sync::Mutex::new(None) }
+    }
+
+    /// Returns a connection that was not lost so far.
+    pub async fn connection(&self) -> Result<Arc<Connection>, StoreErrorKind> {
+        let mut current = self.current.lock().await;
+        if let Some(connection) = current.as_ref().filter(|connection| !connection.is_closed()) {
+            return Ok(Arc::clone(connection));
+        }
+        let made = connect(&self.address, self.purpose).await.map_err(StoreErrorKind::Server)?;
+        let made = Arc::new(made);
+        *current = Some(Arc::clone(&made));
+        Ok(made)
+    }
+
+    /// Asks a question that may be repeated, until a server answers or the `patience` ends.
+    pub async fn rows(
+        &self,
+        text: &'static str,
+        parameters: Parameters<'_>,
+        closing: &Closing,
+        patience: Duration,
+    ) -> Result<Vec<Row>, StoreErrorKind> {
+        let (begun, mut pause) = (Instant::now(), limits::STORE_PAUSE);
+        loop {
+            if closing.is_closed() {
+                return Err(StoreErrorKind::Stopped);
+            }
+            let error = match self.connection().await {
+                Err(error) => error,
+                Ok(connection) => match connection.rows(text, parameters).await {
+                    Ok(rows) => return Ok(rows),
+                    Err(error) => {
+                        if matches!(&error, StoreErrorKind::Server(fault) if fault.asks_to_connect()) {
+                            self.part(&connection).await;
+                        }
+                        error
+                    }
+                },
+            };
+            let may_pass = matches!(&error, StoreErrorKind::Server(fault) if fault.may_pass());
+            if !may_pass || begun.elapsed() >= patience || !closing.pause(pause).await {
+                return Err(error);
+            }
+            pause = (pause * 2).min(limits::STORE_LONGEST_PAUSE);
+        }
+    }
+
+    /// Ends the connection.
+    pub async fn end(&self) {
+        *self.current.lock().await = None;
+    }
+
+    /// Lets a connection go that its user does not trust any more: the server became a standby, or did not answer.
+    pub async fn part(&self, with: &Arc<Connection>) {
+        let mut current = self.current.lock().await;
+        if current.as_ref().is_some_and(|connection| Arc::ptr_eq(connection, with)) {
+            *current = None;
+        }
+    }
+}

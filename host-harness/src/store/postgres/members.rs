@@ -1,0 +1,130 @@
+//! The rows by which collectors share the store. All times are of the server's clock.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use source_host::limits::milliseconds;
+use tokio_postgres::Row;
+
+use super::connection::Parameters;
+use super::{PostgresStore, columns, digest};
+use crate::limits;
+use crate::store::StoreResult;
+use crate::store::fleet::{Fleet, FleetStore, Member, MemberId, SeenMember, SeenShard, ShardWork};
+use crate::store::shards::Lease;
+
+const RENEW: &str = "
+    INSERT INTO collector (id, name, version, configuration, listen, feeds, polls) VALUES ($1, $2, $3, $4, $5, $6, $7)
+    ON CONFLICT (id) DO UPDATE SET
+        heartbeat = clock_timestamp(), name = excluded.name, version = excluded.version,
+        configuration = excluded.configuration, listen = excluded.listen,
+        feeds = CASE WHEN collector.feeds = excluded.feeds THEN collector.feeds ELSE excluded.feeds END,
+        polls = CASE WHEN collector.polls = excluded.polls THEN collector.polls ELSE excluded.polls END";
+
+/// A dead collector stays for a while, and as long as it has shards that nobody took.
+const REMOVE_DEAD: &str = "
+    DELETE FROM collector WHERE heartbeat < clock_timestamp() - $1 * interval '1 millisecond'
+    AND NOT EXISTS (SELECT FROM shard WHERE holder = collector.id)";
+
+const MEMBERS: &str = "
+    SELECT id, name, version, configuration, listen, feeds, polls, (extract(epoch FROM started) * 1000)::bigint,
+        (extract(epoch FROM clock_timestamp() - heartbeat) * 1000)::bigint
+    FROM collector ORDER BY started, id";
+
+const SHARDS: &str = "
+    SELECT shard, epoch, holder, (extract(epoch FROM since) * 1000)::bigint FROM shard ORDER BY shard";
+
+/// In the order of the shards, as those who write under leases: nobody waits in a circle.
+const TAKE: &str = "
+    WITH free AS (
+        SELECT shard FROM shard WHERE shard = ANY ($2) AND (
+            holder IS NULL OR holder = $1 OR NOT EXISTS (
+                SELECT FROM collector
+                WHERE id = holder AND heartbeat > clock_timestamp() - $3 * interval '1 millisecond'
+            )
+        ) ORDER BY shard FOR UPDATE
+    )
+    UPDATE shard SET holder = $1, epoch = epoch + 1, since = clock_timestamp() FROM free WHERE shard.shard = free.shard
+    RETURNING shard.shard, shard.epoch";
+
+const GIVE_BACK: &str = "
+    WITH own AS (
+        SELECT shard.shard FROM shard JOIN unnest($2::smallint[], $3::bigint[]) AS lease (shard, epoch) USING (shard)
+        WHERE shard.epoch = lease.epoch AND shard.holder = $1 ORDER BY shard.shard FOR UPDATE OF shard
+    )
+    UPDATE shard SET holder = NULL, since = clock_timestamp() FROM own WHERE shard.shard = own.shard";
+
+const LEAVE: &str = "
+    WITH own AS (SELECT shard FROM shard WHERE holder = $1 ORDER BY shard FOR UPDATE), given AS (
+        UPDATE shard SET holder = NULL, since = clock_timestamp() FROM own WHERE shard.shard = own.shard
+    )
+    DELETE FROM collector WHERE id = $1";
+
+impl PostgresStore {
+    /// Asks by the connection of the fleet's rows. An answer after the end of a lease is of no use.
+    async fn fleet_rows(&self, text: &'static str, parameters: Parameters<'_>) -> StoreResult<Vec<Row>> {
+        let rows = self.renewals.rows(text, parameters, &self.closing, limits::RENEWAL).await;
+        rows.map_err(|what| self.fault(what))
+    }
+}
+
+#[async_trait]
+impl FleetStore for PostgresStore {
+    fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    async fn renew(&self, member: &Member) -> StoreResult<Fleet> {
+        let configuration = member.configuration.to_string();
+        let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+        let feeds: Vec<i32> = member.work.iter().map(|work| number(work.feeds)).collect();
+        let polls: Vec<i32> = member.work.iter().map(|work| number(work.polls)).collect();
+        let Member { id: MemberId(id), name, version, listen, .. } = member;
+        self.fleet_rows(RENEW, &[id, name, version, &configuration, listen, &feeds, &polls]).await?;
+        let kept = milliseconds(limits::MEMBER_KEPT) as f64;
+        self.fleet_rows(REMOVE_DEAD, &[&kept]).await?;
+        let members = self.fleet_rows(MEMBERS, &[]).await?;
+        let shards = self.fleet_rows(SHARDS, &[]).await?;
+        let members = members.iter().map(|row| {
+            let (feeds, polls): (Vec<i32>, Vec<i32>) = (row.get(5), row.get(6));
+            let work = feeds.iter().zip(&polls);
+            let work = work.map(|(feeds, polls)| ShardWork { feeds: *feeds as u32, polls: *polls as u32 }).collect();
+            let member = Member {
+                id: MemberId(row.get(0)),
+                name: row.get(1),
+                version: row.get(2),
+                configuration: digest(row, 3).map_err(|what| self.fault(what))?,
+                listen: row.get(4),
+                work,
+            };
+            let silent = Duration::from_millis(row.get::<_, i64>(8).max(0) as u64);
+            Ok(SeenMember { member, started: row.get::<_, i64>(7) as u64, silent })
+        });
+        let seen = |row: &Row| SeenShard {
+            lease: lease(row),
+            holder: row.get::<_, Option<String>>(2).map(MemberId),
+            since: row.get::<_, Option<i64>>(3).unwrap_or(0) as u64,
+        };
+        Ok(Fleet { members: members.collect::<StoreResult<_>>()?, shards: shards.iter().map(seen).collect() })
+    }
+
+    async fn take(&self, MemberId(me): &MemberId, shards: &[u16]) -> StoreResult<Vec<Lease>> {
+        let shards: Vec<i16> = shards.iter().map(|shard| *shard as i16).collect();
+        let rows = self.fleet_rows(TAKE, &[me, &shards, &(milliseconds(limits::LEASE) as f64)]).await?;
+        Ok(rows.iter().map(lease).collect())
+    }
+
+    async fn give_back(&self, MemberId(me): &MemberId, leases: &[Lease]) -> StoreResult<()> {
+        let (shards, epochs) = columns(leases);
+        self.fleet_rows(GIVE_BACK, &[me, &shards, &epochs]).await.map(drop)
+    }
+
+    async fn leave(&self, MemberId(me): &MemberId) -> StoreResult<()> {
+        self.fleet_rows(LEAVE, &[me]).await.map(drop)
+    }
+}
+
+/// Reads a lease from the first two columns.
+fn lease(row: &Row) -> Lease {
+    Lease { shard: row.get::<_, i16>(0) as u16, epoch: row.get::<_, i64>(1) as u32 }
+}

@@ -1,0 +1,130 @@
+//! Making and updating the tables, and databases that cannot be used.
+
+use host_harness::store::postgres::schema;
+use host_harness::store::{Store, StoreErrorKind};
+
+use super::{new_on, open};
+use crate::support::postgres::{SUPERUSER, Server};
+
+async fn refused(url: &str) -> (StoreErrorKind, String) {
+    match open(url).await {
+        Ok(_) => panic!("{url} was opened"),
+        Err(error) => (error.what.clone(), error.to_string()),
+    }
+}
+
+#[tokio::test]
+async fn collectors_that_start_at_once_make_the_tables_once() {
+    let server = Server::shared();
+    let database = server.database().await;
+    let url = server.url(&database, &database);
+    let opened = futures_util::future::join_all((0..6).map(|_| open(&url))).await;
+    let mut salts = Vec::new();
+    for store in opened {
+        salts.push(store.unwrap().salt().await.unwrap());
+    }
+    salts.dedup();
+    assert_eq!(salts.len(), 1);
+    assert_eq!(salts[0].len(), 32);
+    assert_eq!(open(&url).await.unwrap().salt().await.unwrap(), salts[0]);
+}
+
+#[tokio::test]
+async fn the_schema_of_another_program_is_left_alone() {
+    let server = Server::shared();
+    let database = server.database().await;
+    let url = server.url(&database, &database);
+    let superuser = server.superuser(&database).await;
+    superuser.batch_execute("CREATE SCHEMA host_harness; CREATE TABLE host_harness.notes (text text)").await.unwrap();
+    let (_, text) = refused(&url).await;
+    assert!(text.contains("belongs to another program"), "{text}");
+    assert!(text.contains(&format!("/{database}: the schema host_harness")), "{text}");
+}
+
+#[tokio::test]
+async fn a_later_schema_is_used_if_it_is_one_step_ahead() {
+    let server = Server::shared();
+    let shared = new_on(server).await;
+    let superuser = server.superuser(&shared.database).await;
+    let step = |ahead: u32| format!("INSERT INTO host_harness.schema_step VALUES ({})", schema::KNOWN + ahead);
+    superuser.batch_execute(&step(1)).await.unwrap();
+    assert!(open(&shared.url).await.is_ok());
+    superuser.batch_execute(&step(2)).await.unwrap();
+    let (fault, _) = refused(&shared.url).await;
+    assert_eq!(fault, StoreErrorKind::Newer { found: schema::KNOWN + 2, known: schema::KNOWN + 1 });
+}
+
+#[tokio::test]
+async fn a_role_with_the_least_rights_is_enough_and_a_missing_right_is_named() {
+    let server = Server::shared();
+    let database = server.database().await;
+    let superuser = server.superuser(&database).await;
+    let role = format!("least_{database}");
+    superuser.batch_execute(&format!("CREATE ROLE {role} LOGIN")).await.unwrap();
+    let url = server.url(&role, &database);
+    let (_, text) = refused(&url).await;
+    let fix = format!("let the owner of the database run: CREATE SCHEMA host_harness AUTHORIZATION \"{role}\"");
+    assert!(text.ends_with(&fix), "{text}");
+    // The owner makes the tables.
+    let owner = server.superuser(&database).await;
+    owner.batch_execute(&schema::script()).await.unwrap();
+    let (_, text) = refused(&url).await;
+    assert!(text.ends_with(&format!("host-harness schema --role {role} | psql")), "{text}");
+    owner.batch_execute(&schema::grants(&role)).await.unwrap();
+    let store = std::sync::Arc::new(open(&url).await.unwrap());
+    let leases = super::all(&store, "one").await;
+    let shared = super::Shared { store, leases, url, database };
+    super::operations::everything(&shared).await;
+    let client = server.superuser(&shared.database).await;
+    client.batch_execute(&format!("SET ROLE {role}; SET search_path = host_harness")).await.unwrap();
+    for statement in ["DROP TABLE scope", "DELETE FROM shard", "UPDATE salt SET value = ''", "CREATE TABLE x (y int)"] {
+        let error = client.batch_execute(statement).await.unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "42501", "{statement}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_missing_and_a_server_that_is_away_are_named() {
+    let server = Server::shared();
+    let (_, text) = refused(&server.url(SUPERUSER, "nowhere")).await;
+    assert!(text.contains(&format!("127.0.0.1:{} has no database nowhere", server.port)), "{text}");
+    assert!(text.ends_with("CREATE DATABASE nowhere OWNER super"), "{text}");
+    let (_, text) = refused("postgres://me@127.0.0.1:1,%2Fno-such-folder/state").await;
+    assert!(text.contains("no server can be used: 127.0.0.1:1 cannot be reached"), "{text}");
+    assert!(text.contains("; /no-such-folder cannot be reached"), "{text}");
+}
+
+#[tokio::test]
+async fn the_host_that_takes_writes_is_found_among_several() {
+    let server = Server::shared();
+    let database = server.database().await;
+    let url = format!("postgres://{database}@127.0.0.1:1,127.0.0.1:{}/{database}", server.port);
+    assert!(open(&url).await.is_ok());
+    let superuser = server.superuser("postgres").await;
+    superuser.batch_execute(&format!("ALTER ROLE {database} SET default_transaction_read_only = on")).await.unwrap();
+    let (_, text) = refused(&url).await;
+    assert!(text.contains(&format!("found 127.0.0.1:{} read-only, as a standby is", server.port)), "{text}");
+}
+
+#[tokio::test]
+async fn a_password_is_asked_for_and_never_shown() {
+    let server = Server::start("fsync = off\npassword_encryption = 'scram-sha-256'\n");
+    let database = server.database().await;
+    let superuser = server.superuser("postgres").await;
+    superuser.batch_execute(&format!("ALTER ROLE {database} PASSWORD 'hunter2'")).await.unwrap();
+    let rules = format!("host all {database} all scram-sha-256\nhost all all all trust\n");
+    std::fs::write(server.folder.join("data/pg_hba.conf"), rules).unwrap();
+    superuser.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    let url = |password: &str| format!("postgres://{database}{password}@127.0.0.1:{}/{database}", server.port);
+    let reloaded = async {
+        while open(&url("")).await.is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(crate::support::PATIENCE, reloaded).await.unwrap();
+    let (_, text) = refused(&url("")).await;
+    assert!(text.contains(&format!("asks for the password of the role {database}, and found none")), "{text}");
+    let (_, text) = refused(&url(":hunter3")).await;
+    assert!(text.contains(&format!("refused the role {database}")) && !text.contains("hunter"), "{text}");
+    assert!(open(&url(":hunter2")).await.is_ok());
+}

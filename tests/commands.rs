@@ -5,13 +5,15 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use host_harness::environment;
 use host_harness::recording::bundled::{self, RECORDINGS};
 use serde_json::{Value, json};
 use source_host::plugin::ALLOWED_IMPORTS;
 
-use crate::support::{command, leave_for_the_judge, root};
+use crate::support::process::Process;
+use crate::support::{PATIENCE, command, leave_for_the_judge, root};
 
 fn run(arguments: &[&str]) -> Output {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("xdg");
@@ -460,13 +462,54 @@ fn a_host_that_polls_nothing_keeps_no_duty_and_a_command_that_is_none_is_named()
     assert_eq!(std::fs::read(file).unwrap(), host_harness::audit::duties::PROBE);
 }
 
-/// A host that is killed in an endless call is told of it, and so is whoever started its children.
+/// A command for `--host` that never ends, and writes the numbers of its process and of its child to this file.
+fn endless(folder: &Path) -> String {
+    format!("sleep 600 & echo $$ $! > {0}/new && mv {0}/new {0}/started; wait", folder.display())
+}
+
+/// Waits until no process of the endless command runs. A process that nobody waits for any more is over.
+fn none_runs(folder: &Path) -> bool {
+    let numbers = fs::read_to_string(folder.join("started")).unwrap();
+    let is_over = |number: &str| {
+        let state = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
+        state.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.trim_start().starts_with('Z'))
+    };
+    assert_eq!(numbers.split_whitespace().count(), 2, "{numbers}");
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        if numbers.split_whitespace().all(is_over) {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    false
+}
+
 #[test]
 fn a_host_that_does_not_end_is_killed_with_its_children() {
-    let started = std::time::Instant::now();
-    let output = run(&["conformance", "--host", "--wait", "1", "--", "sh", "-c", "sleep 600 & wait"]);
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(&["conformance", "--host", "--wait", "1", "--", "sh", "-c", &endless(folder.path())]);
     assert_eq!(output.status.code(), Some(3), "{}", said(&output));
-    assert!(started.elapsed() < std::time::Duration::from_secs(60), "{:?}", started.elapsed());
+    assert!(none_runs(folder.path()));
+    let none = run(&["conformance", "--host", "--wait", "0", "--", "true"]);
+    assert!(none.status.code() == Some(2) && said(&none).contains("0 is not in 1.."), "{}", said(&none));
+}
+
+#[test]
+fn a_signal_ends_the_trial_of_a_host_with_the_host_and_its_children() {
+    for (name, status) in [("HUP", 129), ("INT", 130), ("TERM", 143)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = command();
+        command.args(["conformance", "--host", "--", "sh", "-c", &endless(folder.path())]);
+        let mut process = Process::start(command);
+        let begun = Instant::now();
+        while !folder.path().join("started").exists() && begun.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        process.signal(name);
+        assert_eq!(process.end().code(), Some(status), "{name}");
+        assert!(none_runs(folder.path()), "{name}");
+    }
 }
 
 /// The names of all commands, as the program lists them.

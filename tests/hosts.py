@@ -1,5 +1,6 @@
 """Runs the example hosts on the built plugin against the simulated service, and compares their events with those of the
-collector's `poll`, byte for byte. The clock stands still in all of them: the time of a poll is part of its events.
+collector's `poll`, byte for byte. The clock stands still in all of them: the time of a poll is part of its events. Then a
+service refuses every token: each host asks for one other token, and not for one at each step.
 
     tests/hosts.py HOST-HARNESS PLUGIN.wasm NAME=COMMAND…
 """
@@ -10,6 +11,8 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 harness, plugin = map(os.path.abspath, sys.argv[1:3])
@@ -32,6 +35,44 @@ def events(*command):
     if done.returncode:
         sys.exit(f"{shlex.join(command)}: found status {done.returncode}, expected 0\n{done.stderr.decode()}")
     return done.stdout
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """A service that gives tokens, and refuses each of them."""
+
+    tokens = 0
+
+    def do_POST(self):
+        Refusing.tokens += 1
+        self.answer(200, {"token_type": "Bearer", "expires_in": 3_600, "access_token": f"token-{Refusing.tokens}-of-tests"})
+
+    def do_GET(self):
+        self.answer(401, {"error": {"code": "InvalidAuthenticationToken", "message": "The access token is invalid."}})
+
+    def answer(self, status, value):
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def refused(name, command, files, service):
+    """Polls three scopes at the service that refuses every token."""
+    origin = f"http://127.0.0.1:{service.server_port}"
+    scopes = [f"20ff7fc3-e762-44dd-bd96-b7111600000{number}" for number in range(3)]
+    values = settings | {"authority": origin, "endpoint": origin, "subscription_id": scopes}
+    files["settings.json"].write_text(json.dumps(values))
+    Refusing.tokens = 0
+    arguments = [plugin, str(files["settings.json"]), str(files["secrets.json"]), origin]
+    done = subprocess.run([*shlex.split(command), *arguments], capture_output=True, text=True, timeout=120)
+    told = sum(any(line.startswith(scope) for line in done.stderr.splitlines()) for scope in scopes)
+    if done.returncode == 0 or done.stdout or told != 3 or Refusing.tokens != 2:
+        sys.exit(f"{name}: found {Refusing.tokens} requests for a token and {done}, expected 2, and 3 scopes that fail")
 
 
 simulator = subprocess.Popen([harness, "simulate", "--http", "--json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -63,9 +104,14 @@ try:
                 sys.exit(f"{name}: its events differ from those of `poll`\nfound    {one.decode()}\nexpected {other.decode()}")
             files["wrong.json"].write_text(json.dumps({"client_secret": "wrong~" + tenant["client_secret"]}))
             arguments[2] = str(files["wrong.json"])
-            refused = subprocess.run([*shlex.split(command), *arguments], capture_output=True, text=True, timeout=120)
-            if refused.returncode == 0 or "secret-invalid" not in refused.stderr:
-                sys.exit(f"{name}: with a wrong secret found {refused}, expected the plugin's failure secret-invalid")
+            wrong = subprocess.run([*shlex.split(command), *arguments], capture_output=True, text=True, timeout=120)
+            if wrong.returncode == 0 or "secret-invalid" not in wrong.stderr:
+                sys.exit(f"{name}: with a wrong secret found {wrong}, expected the plugin's failure secret-invalid")
             print(f"{name}: {count} events, the bytes of `poll`")
+        refusing = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+        threading.Thread(target=refusing.serve_forever, daemon=True).start()
+        for name, _, command in hosts:
+            refused(name, command, files, refusing)
+            print(f"{name}: one renewal at a service that refuses every token")
 finally:
     simulator.kill()

@@ -416,11 +416,23 @@ pub const OBSERVED_ANSWER_BYTES: usize = 64 << 20;
 /// 128 MiB.
 pub const OBSERVED_STEPS: &[(&str, usize)] = &[("cursors", 20), ("pages", 20), ("page-bytes", 64)];
 
+/// Pages of one step of the scope `pages` of the probe.
+pub const PROBE_PAGES: usize = 50;
+
+/// Bytes of the page of one step of the scope `page-bytes`.
+pub const PROBE_PAGE_BYTES: usize = 2 << 20;
+
+/// Bytes of the cursor of the scope `cursor-length`.
+pub const PROBE_CURSOR_BYTES: usize = 1 << 20;
+
 /// Requests of one call of the probe.
 pub const PROBE_REQUESTS: usize = 1_000;
 
 /// Lines that one call of the probe logs.
 pub const PROBE_LOG_LINES: usize = 10_000;
+
+/// MiB at which the scope `memory` stops: a multiple of the 64 MiB by which it grows.
+pub const PROBE_MEMORY_MIB: usize = 1 << 10;
 
 /// Time between two renewals of a collector's row in a store that several share.
 pub const RENEWAL: Duration = Duration::from_secs(3);

@@ -25,6 +25,8 @@ import { call, failure, load } from "./sandbox.js";
 // One call of the plugin; sandbox.js has its limits on memory and on time.
 const [REQUESTS, REQUEST_BYTES, ANSWER_BYTES, ANSWERS_BYTES, HEADER_BYTES] = [128, 64 << 10, 8 << 20, 32 << 20, 32 << 10];
 const LOG_LINE_CHARACTERS = 2_000;
+/** Time within which a token is renewed at most once: a service that refuses every token is not asked at each step. */
+const RENEWAL_MS = 300_000;
 // One poll of one scope.
 const [PAGES, PAGES_BYTES, CURSOR_CHARACTERS, POLL_MS] = [100, 32 << 20, 64 << 10, 600_000];
 const [SCOPES, EVENTS, EVENT_BYTES, STATE_BYTES] = [20_000, 20_000, 64 << 10, 8 << 20];
@@ -72,6 +74,7 @@ async function host(/** @type {string[]} */ [component, settingsFile, secretsFil
   const network = { shapes: plan.shapes, origins, sealed };
 
   let token = /** @type {Token | undefined} */ (await ask("fetchToken", [settings], network))?.value;
+  let renewed = -Infinity;
   /** @type {Discovery} */
   const found = await ask("discover", [settings, token], network);
   if (found.scopes.length + found.skipped.length > SCOPES) throw failure("plugin-limit", "too many scopes");
@@ -124,7 +127,8 @@ async function host(/** @type {string[]} */ [component, settingsFile, secretsFil
     try {
       return await ask("poll", [settings, token, scope, cursor], network);
     } catch (error) {
-      if (error.reaction !== "renew-token") throw error;
+      if (error.reaction !== "renew-token" || performance.now() - renewed < RENEWAL_MS) throw error;
+      renewed = performance.now();
       token = (await ask("fetchToken", [settings], network))?.value;
       return await ask("poll", [settings, token, scope, cursor], network);
     }

@@ -10,6 +10,7 @@ duties of a host that are kept here are listed in docs/embedding.md.
 import base64
 import http.client
 import json
+import math
 import secrets as randomness
 import socket
 import sys
@@ -29,6 +30,8 @@ REQUESTS, ANSWER_BYTES, ANSWERS_BYTES, LOG_LINE_CHARACTERS = 128, 2 << 20, 4 << 
 # One poll of one scope. The package `wasmtime` copies lists byte by byte, about a second for a MiB.
 PAGES, PAGES_BYTES, CURSOR_CHARACTERS, POLL_SECONDS = 100, 4 << 20, 64 << 10, 600
 SCOPES, EVENTS, EVENT_BYTES, STATE_BYTES = 20_000, 20_000, 64 << 10, 8 << 20
+# Time within which a token is renewed at most once: a service that refuses every token is not asked at each step.
+RENEWAL_SECONDS = 300
 
 # The identity of the feed, from which the ids of its events follow.
 TENANT, FEED = "contoso", "contoso-prod"
@@ -66,7 +69,7 @@ class Host:
     """Makes the calls of the contract in their order, for one tenant."""
 
     def __init__(self, plugin, plain, secrets, origins):
-        self.plugin, self.origins, self.shapes, self.sealed = plugin, origins, [], []
+        self.plugin, self.origins, self.shapes, self.sealed, self.renewed = plugin, origins, [], [], -math.inf
         description = self.ask("describe")
         # The plugin gets placeholders of its credentials, also of those that stand among the settings.
         names = [credential.setting for credential in description.credentials]
@@ -145,8 +148,9 @@ class Host:
         try:
             return self.ask("poll", self.settings, self.token, scope, cursor, network=True)
         except Failure as failure:
-            if failure.reaction != "renew-token":
+            if failure.reaction != "renew-token" or time.monotonic() - self.renewed < RENEWAL_SECONDS:
                 raise
+        self.renewed = time.monotonic()
         self.sign_in()
         return self.ask("poll", self.settings, self.token, scope, cursor, network=True)
 

@@ -8,26 +8,8 @@ use crate::contract::collector::source::log::{Level, write};
 use crate::contract::{Failure, Page, PollStep, Reaction};
 use crate::{Request, Settings, failure, token_request};
 
-/// The pages of one step of the scope `pages`.
-const PAGES: usize = 50;
-
-/// Bytes of the page of one step of the scope `page-bytes`.
-const PAGE_BYTES: usize = 2 << 20;
-
-/// Bytes of the cursor of the scope `cursor-length`.
-const CURSOR_BYTES: usize = 1 << 20;
-
-/// Lines of the scope `log`.
-const LOG_LINES: usize = 10_000;
-
-/// Requests of the scope `request-count`.
-const REQUESTS: usize = 1_000;
-
 /// Pages of 64 KiB by which the scope `memory` grows at a time.
 const GROWTH: usize = 1 << 10;
-
-/// Pages at which the scope `memory` stops: 1 GiB.
-const MOST_MEMORY: usize = 1 << 14;
 
 thread_local! {
     /// The scope that this instance polled before: a fresh instance knows none.
@@ -61,19 +43,19 @@ pub(crate) fn poll(settings: &Settings, token: &str, scope: &str, cursor: Option
         }
         "cursors" => return Ok(step(0, 0, Some("again".to_owned()))),
         "cursor-length" => {
-            let first = cursor.is_none().then(|| "x".repeat(CURSOR_BYTES));
+            let first = cursor.is_none().then(|| "x".repeat(settings.cursor_bytes));
             return Ok(step(1, 1, first));
         }
-        "pages" => return Ok(step(PAGES, 1, next)),
-        "page-bytes" => return Ok(step(1, PAGE_BYTES, next)),
+        "pages" => return Ok(step(settings.pages, 1, next)),
+        "page-bytes" => return Ok(step(1, settings.page_bytes, next)),
         "half" if cursor.is_none() => return Ok(step(1, 1, next)),
         "half" => return Err(failure(Reaction::TryLater, "half", "the second page is missing")),
         "endless-answer" => drop(get("endless")),
-        "request-count" => drop((0..REQUESTS).map_while(|count| get(&format!("count/{count}"))).count()),
-        "memory" => grow(&tell),
+        "request-count" => drop((0..settings.requests).map_while(|count| get(&format!("count/{count}"))).count()),
+        "memory" => grow(settings.memory_mib, &tell),
         "log" => {
             // With a command of a terminal, and with a line that looks like another's.
-            for line in 0..LOG_LINES {
+            for line in 0..settings.log_lines {
                 write(Level::Info, &format!("conformance-log {line} \u{1b}[31m\nconformance-forged-line"));
             }
         }
@@ -126,10 +108,10 @@ fn echoes(settings: &Settings, token: &str) {
     }
 }
 
-/// Takes memory until none is given, and tells how much there was.
-fn grow(tell: &dyn Fn(&str)) {
+/// Takes memory until none is given, or so many MiB, and tells how much there was.
+fn grow(most_mib: usize, tell: &dyn Fn(&str)) {
     let mut pages = 0;
-    while pages < MOST_MEMORY && grew() {
+    while pages >> 4 < most_mib && grew() {
         pages += GROWTH;
         tell(&format!("memory-{}", pages >> 4));
     }

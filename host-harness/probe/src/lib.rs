@@ -40,12 +40,25 @@ pub(crate) struct Settings {
     mirrored: [String; 2],
     /// The scopes to poll.
     breaches: Vec<String>,
+    /// The pages of one step of the scope `pages`.
+    pub(crate) pages: usize,
+    /// Bytes of the page of one step of the scope `page-bytes`.
+    pub(crate) page_bytes: usize,
+    /// Bytes of the cursor of the scope `cursor-length`.
+    pub(crate) cursor_bytes: usize,
+    /// Requests of the scope `request-count`.
+    pub(crate) requests: usize,
+    /// Lines of the scope `log`.
+    pub(crate) log_lines: usize,
+    /// MiB at which the scope `memory` stops.
+    pub(crate) memory_mib: usize,
 }
 
 impl Settings {
     fn read(text: &str) -> Settings {
         let settings: Value = serde_json::from_str(text).unwrap_or_default();
         let word = |key: &str| settings[key].as_str().unwrap_or_default().to_owned();
+        let count = |key: &str| settings[key].as_u64().and_then(|count| count.try_into().ok()).unwrap_or_default();
         let breaches = settings["breaches"].as_array().into_iter().flatten();
         Settings {
             origin: word("origin"),
@@ -54,6 +67,12 @@ impl Settings {
             key: word("key"),
             mirrored: [word("mirrored_key"), word("mirrored_token")],
             breaches: breaches.filter_map(Value::as_str).map(str::to_owned).collect(),
+            pages: count("pages"),
+            page_bytes: count("page_bytes"),
+            cursor_bytes: count("cursor_bytes"),
+            requests: count("requests"),
+            log_lines: count("log_lines"),
+            memory_mib: count("memory_mib"),
         }
     }
 
@@ -126,6 +145,12 @@ impl Guest for Plugin {
                 "mirrored_key": property("string"),
                 "mirrored_token": property("string"),
                 "breaches": { "type": "array", "items": property("string") },
+                "pages": property("integer"),
+                "page_bytes": property("integer"),
+                "cursor_bytes": property("integer"),
+                "requests": property("integer"),
+                "log_lines": property("integer"),
+                "memory_mib": property("integer"),
                 "key": { "type": "string", "writeOnly": true },
             },
         });

@@ -213,7 +213,8 @@ pub enum Command {
         #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "host", "cassettes", "json"])]
         probe: Option<PathBuf>,
         /// Seconds to wait for the next request of the host, or for its end; then it is killed.
-        #[arg(long, value_name = "SECONDS", requires = "host", default_value_t = HOST_TRIAL.as_secs())]
+        #[arg(long, value_name = "SECONDS", requires = "host", default_value_t = HOST_TRIAL.as_secs(),
+              value_parser = clap::value_parser!(u64).range(1..))]
         wait: u64,
         /// The host's command; the four arguments are added to it, and are also in the variables PROBE_PLUGIN,
         /// PROBE_SETTINGS, PROBE_SECRETS and PROBE_ORIGIN.

@@ -105,7 +105,7 @@ pub async fn command(Arguments { plugin, cache, command, .. }: Arguments) -> any
             replay_all(&host()?, &files, plugin.as_deref(), purpose).await
         }
         Command::Conformance { probe: Some(file), .. } => write_probe(&file),
-        Command::Conformance { host: true, command, wait, json, .. } => conform_host(&command, wait, json),
+        Command::Conformance { host: true, command, wait, json, .. } => conform_host(command, wait, json).await,
         Command::Conformance { file, cassettes, json, .. } => {
             conform(&host()?, file.or(plugin), &cassettes, json).await
         }

@@ -9,10 +9,12 @@ use crate::network::egress::News;
 use crate::plugin::call::{Called, Caller, Denied, Journal, NoAnswer};
 
 impl Feed {
-    /// Returns a notice for each credential that is declared and configured but was on no request so far. Such a
-    /// credential does not do what its author expects.
+    /// Returns a notice for each credential that is declared and configured but was on no request so far, once a feed.
+    /// Such a credential does not do what its author expects.
     pub(super) fn unused(&self) -> Vec<Notice> {
-        unused(&self.plan, &self.carried.lock(), |setting| self.settings.has_secret(setting))
+        let Some(network) = &self.caller.network else { return Vec::new() };
+        let is_configured = |setting: &str| self.settings.has_secret(setting);
+        unused(&self.plan, &self.carried.lock(), is_configured, network.egress.news())
     }
 
     /// Returns the plugin's answer, or the failure in its place. Reports a denied request once, unless the failure
@@ -97,8 +99,9 @@ pub(super) fn tell_denied(denied: Option<Denied>, told: &str, caller: &Caller, n
     }
 }
 
-/// Returns a notice for each credential that a plan declares, that is configured, and that is not in `carried`.
-fn unused(plan: &Plan, carried: &[Credential], is_configured: impl Fn(&str) -> bool) -> Vec<Notice> {
+/// Returns a notice for each credential that a plan declares, that is configured, that is not in `carried`, and of which
+/// there was no notice yet.
+fn unused(plan: &Plan, carried: &[Credential], is_configured: impl Fn(&str) -> bool, news: &News) -> Vec<Notice> {
     let declared = plan.shapes.iter().flat_map(|shape| &shape.credentials).map(|used| &used.credential);
     let mut unused: Vec<&Credential> = Vec::new();
     for credential in declared.filter(|credential| !carried.contains(credential)) {
@@ -111,7 +114,8 @@ fn unused(plan: &Plan, carried: &[Credential], is_configured: impl Fn(&str) -> b
         }
     }
     let message = |credential| format!("the plugin declared {} and sent no request with it", sealed::name(credential));
-    unused.into_iter().map(|credential| failures::CREDENTIAL_UNUSED.because(message(credential))).collect()
+    let messages = unused.into_iter().map(message).filter(|message| news.is_news(message));
+    messages.map(|message| failures::CREDENTIAL_UNUSED.because(message)).collect()
 }
 
 #[cfg(test)]
@@ -152,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_that_was_declared_and_left_on_no_request_is_told() {
+    fn a_credential_that_was_declared_and_left_on_no_request_is_told_once() {
         let credentials = ["key", "other", "absent"].map(|setting| Credential::Setting(setting.to_owned()));
         let declared = credentials.iter().chain([&Credential::Token, &credentials[1]]);
         let place = || crate::contract::Place::Bearer;
@@ -166,11 +170,13 @@ mod tests {
             captures: None,
         };
         let plan = Plan { shapes: vec![shape], warnings: Vec::new() };
+        let news = News::default();
         let told = |carried: &[Credential]| {
-            let notices = unused(&plan, carried, |setting| setting != "absent");
+            let notices = unused(&plan, carried, |setting| setting != "absent", &news);
             notices.into_iter().map(|notice| notice.message).collect::<Vec<_>>()
         };
         assert_eq!(told(&credentials[..1]), ["the plugin declared the credential `other` and sent no request with it"]);
+        assert_eq!(told(&credentials[..1]), Vec::<String>::new(), "the feed told it before");
         assert_eq!(told(&credentials), Vec::<String>::new());
     }
 }

@@ -18,7 +18,7 @@ pub struct Polled {
     pub batch: Option<Batch>,
     /// The reason why the scope was not collected completely; no event of the scope's data leaves then.
     pub failure: Option<Failure>,
-    /// Warnings of the steps, which come before those of the batch.
+    /// Warnings of the steps, which come before those of the batch, and of the host, which come once a feed.
     pub notices: Vec<Notice>,
 }
 

@@ -3,7 +3,10 @@
 use source_host::text;
 
 use super::observer::{Arrival, Entrance, Observations, most_steps};
-use crate::limits::{HOST_LAST_WORDS_BYTES, OBSERVED_ANSWER_BYTES, PROBE_LOG_LINES, PROBE_REQUESTS};
+use crate::limits::{
+    HOST_LAST_WORDS_BYTES, OBSERVED_ANSWER_BYTES, PROBE_CURSOR_BYTES, PROBE_LOG_LINES, PROBE_MEMORY_MIB,
+    PROBE_PAGE_BYTES, PROBE_PAGES, PROBE_REQUESTS,
+};
 
 /// The evidence of all runs so far.
 #[derive(Debug, Default)]
@@ -11,34 +14,40 @@ pub(super) struct Evidence {
     arrivals: Vec<Arrival>,
     endless_bytes: usize,
     printed: String,
-    /// Whether a run had to be killed.
-    was_killed: bool,
-    /// Whether a run polled the scope `half`, and ended without the one that follows it.
-    has_stopped: bool,
+    /// Whether a run had to be killed after it began the scope `time`.
+    was_endless: bool,
+    /// Whether each run went on after the scope `half`; `None` if none shows it.
+    went_on: Option<bool>,
     secrets: Vec<[String; 2]>,
 }
 
 impl Evidence {
-    pub(super) fn of(seen: Observations, printed: String, in_time: bool, secrets: [String; 2]) -> Evidence {
+    /// The evidence of one run with these scopes.
+    pub(super) fn of(
+        seen: Observations,
+        printed: String,
+        scopes: &[&str],
+        in_time: bool,
+        secrets: [String; 2],
+    ) -> Evidence {
         let Observations { arrivals, endless_bytes, .. } = seen;
-        let mut all = Evidence {
-            arrivals,
-            endless_bytes,
-            printed,
-            was_killed: !in_time,
-            has_stopped: false,
-            secrets: vec![secrets],
+        let mut run = Evidence { arrivals, endless_bytes, printed, secrets: vec![secrets], ..Evidence::default() };
+        run.was_endless = !in_time && run.polled("time");
+        let after = scopes.iter().skip_while(|scope| **scope != "half").skip(1);
+        run.went_on = match after.clone().any(|scope| run.polled(scope)) {
+            true => Some(true),
+            // A host that was killed, or had no other scope, may have gone on.
+            false => (in_time && run.polled("half") && after.count() > 0).then_some(false),
         };
-        all.has_stopped = all.polled("half") && !all.polled("event-lines");
-        all
+        run
     }
 
     pub(super) fn add(&mut self, more: Evidence) {
         self.arrivals.extend(more.arrivals);
         self.endless_bytes = self.endless_bytes.max(more.endless_bytes);
         self.printed += &more.printed;
-        self.was_killed |= more.was_killed;
-        self.has_stopped |= more.has_stopped;
+        self.was_endless |= more.was_endless;
+        self.went_on = self.went_on.into_iter().chain(more.went_on).min();
         self.secrets.extend(more.secrets);
     }
 
@@ -78,6 +87,10 @@ impl Evidence {
             from += 1;
         }
         text::plain_lines(self.printed[from..].trim_end())
+    }
+
+    pub(super) fn took_memory(&self) -> Option<String> {
+        self.told(&format!("memory-{PROBE_MEMORY_MIB}"), &format!("a call took {PROBE_MEMORY_MIB} MiB"))
     }
 
     pub(super) fn told(&self, what: &str, why: &str) -> Option<String> {
@@ -181,8 +194,7 @@ impl Evidence {
     }
 
     pub(super) fn endless(&self) -> Option<String> {
-        let was_killed = self.was_killed && self.polled("time");
-        was_killed.then(|| "the host had to be killed while a call was in an endless loop".to_owned())
+        self.was_endless.then(|| "the host had to be killed while a call was in an endless loop".to_owned())
     }
 
     pub(super) fn all_requests(&self) -> Option<String> {
@@ -197,11 +209,20 @@ impl Evidence {
 
     pub(super) fn any_cursor(&self) -> Option<String> {
         let again = self.all_steps("cursors", "the same cursor, again and again");
-        let long = || (self.steps("cursor-length") > 1).then(|| "the host took a cursor of 1 MiB".to_owned());
+        let long = || format!("the host took a cursor of {PROBE_CURSOR_BYTES} bytes");
+        let long = || (self.steps("cursor-length") > 1).then(long);
         again.or_else(long)
     }
 
-    pub(super) fn all_steps(&self, scope: &str, what: &str) -> Option<String> {
+    pub(super) fn all_pages(&self) -> Option<String> {
+        self.all_steps("pages", &format!("{} pages", most_steps("pages") * PROBE_PAGES))
+    }
+
+    pub(super) fn all_page_bytes(&self) -> Option<String> {
+        self.all_steps("page-bytes", &format!("pages of {} bytes", most_steps("page-bytes") * PROBE_PAGE_BYTES))
+    }
+
+    fn all_steps(&self, scope: &str, what: &str) -> Option<String> {
         (self.steps(scope) >= most_steps(scope)).then(|| format!("the host took {what}"))
     }
 
@@ -221,7 +242,57 @@ impl Evidence {
         is_split.then(|| "an event was printed as two lines".to_owned())
     }
 
+    pub(super) fn shows_next_scope(&self) -> bool {
+        self.went_on.is_some()
+    }
+
     pub(super) fn stopped(&self) -> Option<String> {
-        self.has_stopped.then(|| "no scope was polled after the one that failed".to_owned())
+        let why = "no scope was polled after the one that failed";
+        (self.went_on == Some(false)).then(|| why.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run in which a host polled these of the scopes.
+    fn run(scopes: &[&str], polled: &[&str], in_time: bool) -> Evidence {
+        let arrival = |scope: &&str| Arrival {
+            entrance: Entrance::Service,
+            method: "GET".to_owned(),
+            target: format!("/data/{scope}/step"),
+            headers: Vec::new(),
+            body: String::new(),
+        };
+        let seen = Observations { arrivals: polled.iter().map(arrival).collect(), ..Observations::default() };
+        Evidence::of(seen, String::new(), scopes, in_time, [String::new(), String::new()])
+    }
+
+    #[test]
+    fn a_host_that_was_killed_at_another_scope_keeps_its_time() {
+        let mut all = run(&["memory", "time"], &["memory"], false);
+        all.add(run(&["time"], &["time"], true));
+        assert_eq!(all.endless(), None);
+        all.add(run(&["time"], &["time"], false));
+        assert!(all.endless().is_some());
+    }
+
+    #[test]
+    fn a_host_is_blamed_for_a_scope_that_it_left_out_and_not_for_one_that_was_not_there() {
+        let scopes = &["half", "event-lines", "time"];
+        for (scopes, polled, in_time, expected) in [
+            (&scopes[..], &scopes[..], true, Some(true)),
+            (scopes, &["half", "time"], false, Some(true)),
+            (scopes, &["half"], true, Some(false)),
+            (scopes, &["half"], false, None),
+            (&["requests", "half"], &["requests", "half"], true, None),
+            (scopes, &[], true, None),
+        ] {
+            assert_eq!(run(scopes, polled, in_time).went_on, expected, "{scopes:?} {polled:?} {in_time}");
+        }
+        let mut all = run(scopes, &["half"], true);
+        all.add(run(&["event-lines", "time"], &["event-lines", "time"], true));
+        assert!(all.stopped().is_some(), "the next run does not mend it");
     }
 }

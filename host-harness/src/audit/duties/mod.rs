@@ -7,6 +7,7 @@ mod report;
 mod trial;
 
 use std::ffi::OsString;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use self::evidence::Evidence;
@@ -67,7 +68,7 @@ duties! {
     "time", "a call ends after seconds of its own work",
         |all| all.polled("time"), Evidence::endless;
     "memory", "a call has a limit on memory",
-        |all| all.polled("memory"), |all| all.told("memory-1024", "a call took 1 GiB");
+        |all| all.polled("memory"), Evidence::took_memory;
     "requests", "a call has a limit on requests",
         |all| all.polled("request-count"), Evidence::all_requests;
     "answers", "the body of an answer is limited while it is read",
@@ -75,9 +76,9 @@ duties! {
     "cursors", "a cursor is short, and was not seen before in the poll",
         |all| all.polled("cursors") && all.polled("cursor-length"), Evidence::any_cursor;
     "pages", "a poll has a limit on pages",
-        |all| all.polled("pages"), |all| all.all_steps("pages", "1,000 pages");
+        |all| all.polled("pages"), Evidence::all_pages;
     "page-bytes", "a poll has a limit on bytes",
-        |all| all.polled("page-bytes"), |all| all.all_steps("page-bytes", "pages of 128 MiB");
+        |all| all.polled("page-bytes"), Evidence::all_page_bytes;
     "log", "lines of the plugin are limited, and are text",
         |all| all.prints("conformance-log"), Evidence::flooded;
     "fresh-instances", "no instance serves two scopes",
@@ -87,7 +88,7 @@ duties! {
     "events", "an event is one line",
         |all| all.polled("event-lines"), Evidence::split_event;
     "scopes", "a scope that fails does not stop the others",
-        |all| all.polled("half"), Evidence::stopped;
+        Evidence::shows_next_scope, Evidence::stopped;
 }
 
 /// The scopes of the probe, in the order in which a host polls them. The last one stops a host without a limit on time.
@@ -108,8 +109,8 @@ const SCOPES: &[&str] = &[
 ];
 
 /// Runs a host's command with the probe until each breach was tried, or no further one is. A host that sends nothing
-/// for the time of `patience` is killed.
-pub fn examine_host(command: &[OsString], patience: Duration) -> Result<HostReport, TrialError> {
+/// for the time of `patience` is killed, and one that runs when `stop` is set, too.
+pub fn examine_host(command: &[OsString], patience: Duration, stop: &AtomicBool) -> Result<HostReport, TrialError> {
     let mut all = Evidence::default();
     let mut with_unallowed = true;
     loop {
@@ -117,7 +118,7 @@ pub fn examine_host(command: &[OsString], patience: Duration) -> Result<HostRepo
         if left.is_empty() {
             break;
         }
-        let ran = trial::run(command, &left, with_unallowed, patience)?;
+        let ran = trial::run(command, &left, with_unallowed, patience, stop)?;
         let polled_more = left.iter().any(|scope| ran.polled(scope));
         all.add(ran);
         // A host may refuse a plan with an origin that is not allowed as a whole, which is a good answer.

@@ -47,7 +47,7 @@ pub(super) struct Observations {
     pub(super) arrivals: Vec<Arrival>,
     /// Bytes of the endless answer that the host took.
     pub(super) endless_bytes: usize,
-    steps: BTreeMap<String, usize>,
+    pub(super) steps: BTreeMap<String, usize>,
 }
 
 /// The observer of one run.

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -14,7 +15,10 @@ use serde_json::json;
 use super::PROBE;
 use super::evidence::Evidence;
 use super::observer::{Entrance, Observer};
-use crate::limits::{HOST_LOOK, HOST_OUTPUT_BYTES, HOST_TRIAL_PATIENCES};
+use crate::limits::{
+    HOST_LOOK, HOST_OUTPUT_BYTES, HOST_TRIAL_PATIENCES, PROBE_CURSOR_BYTES, PROBE_LOG_LINES, PROBE_MEMORY_MIB,
+    PROBE_PAGE_BYTES, PROBE_PAGES, PROBE_REQUESTS,
+};
 
 /// The reason why a host's command cannot be tried.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +29,9 @@ pub enum TrialError {
     /// The observer or its files failed.
     #[error("the observer failed")]
     Observer(#[from] io::Error),
+    /// The trial was stopped, and the command was killed.
+    #[error("the trial was stopped")]
+    Stopped,
 }
 
 /// Variables with the same values as the four arguments.
@@ -36,6 +43,7 @@ pub(super) fn run(
     scopes: &[&str],
     with_unallowed: bool,
     patience: Duration,
+    stop: &AtomicBool,
 ) -> Result<Evidence, TrialError> {
     let folder = tempfile::tempdir()?;
     let name = folder.path().file_name().unwrap_or_default().to_string_lossy();
@@ -50,6 +58,12 @@ pub(super) fn run(
         "mirrored_key": backwards(&key),
         "mirrored_token": backwards(&observer.token),
         "breaches": scopes,
+        "pages": PROBE_PAGES,
+        "page_bytes": PROBE_PAGE_BYTES,
+        "cursor_bytes": PROBE_CURSOR_BYTES,
+        "requests": PROBE_REQUESTS,
+        "log_lines": PROBE_LOG_LINES,
+        "memory_mib": PROBE_MEMORY_MIB,
     });
     if with_unallowed {
         settings["unallowed"] = observer.origin(Entrance::Unallowed).into();
@@ -65,11 +79,11 @@ pub(super) fn run(
         observer.origin(Entrance::Service).into(),
     ];
     let output = folder.path().join("output");
-    let in_time = ended(&mut started(command, &arguments, &output)?, &observer, patience)?;
+    let in_time = ended(&mut started(command, &arguments, &output)?, &observer, patience, stop)?;
     let mut printed = Vec::new();
     File::open(&output)?.take(HOST_OUTPUT_BYTES).read_to_end(&mut printed)?;
     let printed = String::from_utf8_lossy(&printed).into_owned();
-    Ok(Evidence::of(observer.take(), printed, in_time, [key, observer.token]))
+    Ok(Evidence::of(observer.take(), printed, scopes, in_time, [key, observer.token]))
 }
 
 /// Starts the command in a group of its own, with everything that it prints in one file.
@@ -85,10 +99,12 @@ fn started(command: &[OsString], arguments: &[OsString; 4], output: &Path) -> Re
 }
 
 /// Waits for the end of the command; false if it had to be killed, because it sent nothing for this time, or did not end.
-fn ended(child: &mut Child, observer: &Observer, patience: Duration) -> io::Result<bool> {
+/// When the trial is stopped, the command is killed, too: it has a group of its own, which no key of the terminal reaches.
+fn ended(child: &mut Child, observer: &Observer, patience: Duration, stop: &AtomicBool) -> Result<bool, TrialError> {
     let begun = Instant::now();
     let (mut last, mut seen) = (begun, 0);
-    while last.elapsed() < patience && begun.elapsed() < patience * HOST_TRIAL_PATIENCES {
+    let is_stopped = || stop.load(Ordering::Relaxed);
+    while !is_stopped() && last.elapsed() < patience && begun.elapsed() < patience * HOST_TRIAL_PATIENCES {
         if child.try_wait()?.is_some() {
             return Ok(true);
         }
@@ -99,8 +115,8 @@ fn ended(child: &mut Child, observer: &Observer, patience: Duration) -> io::Resu
         std::thread::sleep(HOST_LOOK);
     }
     if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        kill_process_group(group, Signal::KILL)?;
+        kill_process_group(group, Signal::KILL).map_err(io::Error::from)?;
     }
     child.wait()?;
-    Ok(false)
+    if is_stopped() { Err(TrialError::Stopped) } else { Ok(false) }
 }

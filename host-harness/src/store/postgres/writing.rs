@@ -478,7 +478,7 @@ async fn finish(connection: &Connection, plan: &WritePlan<'_>) -> Result<(), Sto
 
     let credentials: Vec<&str> = plan.throttles.keys().map(|(credential, _)| credential.as_str()).collect();
     let origins: Vec<&str> = plan.throttles.keys().map(|(_, origin)| *origin).collect();
-    let untils: Vec<i64> = plan.throttles.values().map(|until| *until as i64).collect();
+    let ends: Vec<i64> = plan.throttles.values().map(|until| *until as i64).collect();
 
     let (state_scopes, states) = &plan.states;
     let (copies, sinks) = &plan.copies;
@@ -501,8 +501,8 @@ async fn finish(connection: &Connection, plan: &WritePlan<'_>) -> Result<(), Sto
     if !sums.is_empty() {
         steps.push((KEEP_SUMS, vec![&sum_tenants, &sum_feeds, &sum_shards, &sums]));
     }
-    if !untils.is_empty() {
-        steps.push((KEEP_THROTTLES, vec![&credentials, &origins, &untils]));
+    if !ends.is_empty() {
+        steps.push((KEEP_THROTTLES, vec![&credentials, &origins, &ends]));
     }
     steps.push(("COMMIT", vec![]));
     failpoint::pass("commit-end");

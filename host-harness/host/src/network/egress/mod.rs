@@ -51,7 +51,7 @@ pub struct Egress {
     news: Arc<News>,
 }
 
-/// The remarks about a feed's requests that were already reported. They survive while a feed is opened again and again.
+/// The remarks about a feed's requests and credentials that were already reported. They survive while a feed is opened again and again.
 #[derive(Debug, Default)]
 pub struct News(Mutex<BTreeSet<String>>);
 

@@ -108,8 +108,21 @@ pub const LATE_DELIVERY: Duration = Duration::from_secs(15 * 60);
 /// Time after which a repeated failure is logged again, with its count.
 pub const SUMMARY: Duration = Duration::from_secs(3_600);
 
-/// Time for one delivery over HTTP.
+/// Time for one delivery over HTTP, and for connecting to one of several servers of NATS.
 pub const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time for the servers of NATS to acknowledge one message, or to answer a question about a stream. A cluster that lost
+/// the leader of a stream elects another within a few seconds.
+#[cfg(feature = "nats")]
+pub const NATS_ACK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Shortest `max_age` and `duplicate_window` of a stream.
+#[cfg(feature = "nats")]
+pub const LEAST_STREAM_SPAN: Duration = Duration::from_secs(1);
+
+/// Longest `max_age` and `duplicate_window` of a stream.
+#[cfg(feature = "nats")]
+pub const LONGEST_STREAM_SPAN: Duration = Duration::from_secs(3_650 * 24 * 3_600);
 
 /// Number of deliveries that run at the same time.
 pub const DELIVERIES: usize = 16;

@@ -44,7 +44,8 @@ fn main() -> ExitCode {
     }
     let level = if matches!(arguments.command, Command::Run { .. }) { "info" } else { "warn" };
     let filter = environment::text(EnvFilter::DEFAULT_ENV).and_then(|wanted| EnvFilter::try_new(wanted).ok());
-    let filter = filter.unwrap_or_else(|| level.into());
+    // The client of NATS logs events of connections, which a delivery reports with their consequences.
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(format!("{level},async_nats=off")));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| People);
     match arguments.log_format {
         LogFormat::Text => log.with_ansi(colours.on(&io::stderr())).init(),

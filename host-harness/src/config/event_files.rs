@@ -175,6 +175,8 @@ pub fn keep_off_state(config: &mut Config, state: &Path) {
             let events = match &sink.kind {
                 SinkKind::File(file) => Some(PathBuf::from(file.path.filled(&feed.tenant, &feed.id))),
                 SinkKind::Stdout | SinkKind::Http(_) => None,
+                #[cfg(feature = "nats")]
+                SinkKind::Nats(_) => None,
             };
             for (what, path) in
                 events.map(|path| ("events", path)).into_iter().chain([("dead letters", sink.dead_letters.clone())])

@@ -168,6 +168,7 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("a [[sink]] of type \"file\"", sinks::FILE),
     ("a [[sink]] of type \"http\"", sinks::HTTP),
     ("a [[sink]] of type \"otlp\"", sinks::OTLP),
+    ("a [[sink]] of type \"nats\"", sinks::NATS),
     ("[[feed]]", &["id", pins::PLAN]),
     ("[[feed]] or [feed_defaults]", feeds::SHARED),
 ];

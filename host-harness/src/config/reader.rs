@@ -17,7 +17,7 @@ use crate::files;
 const SHOWN_BYTES: usize = 80;
 
 /// Keys of a feed or a sink that may be written as tables of their own.
-const PARTS: &[&str] = &["settings", "contact", "headers", "token", "url"];
+const PARTS: &[&str] = &["settings", "contact", "headers", "token", "url", "stream"];
 
 /// One file of a configuration.
 pub struct ConfigFile<'a> {

@@ -1,5 +1,8 @@
 //! The tables `[[sink]]`.
 
+#[cfg(feature = "nats")]
+mod nats;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -26,8 +29,11 @@ pub const HTTP: &[&str] =
 
 pub const OTLP: &[&str] = &["url", "encoding", "token", "headers", "gzip", "ca_file", "client_certificate"];
 
+pub const NATS: &[&str] =
+    &["url", "subject", "stream", "credentials", "nkey", "token", "user", "password", "ca_file", "client_certificate"];
+
 /// The types of sinks.
-const TYPES: [&str; 4] = ["stdout", "file", "http", "otlp"];
+const TYPES: [&str; 5] = ["stdout", "file", "http", "otlp", "nats"];
 
 /// Members of Splunk's envelope.
 const ENVELOPE: [&str; 3] = ["index", "sourcetype", "source"];
@@ -41,10 +47,8 @@ const OTHER_NAMES: &[(&[&str], &str)] = &[
     (&["fluentbit", "fluentd", "forward"], "\"http\", with preset = \"fluent-bit\""),
     (&["splunk", "splunkhec", "hec", "splunkhechttp"], "\"http\", with preset = \"splunk-hec\""),
     (&["otel", "otlphttp", "otlpgrpc", "opentelemetry"], "\"otlp\", which speaks OTLP/HTTP"),
+    (&["jetstream", "natsjetstream"], "\"nats\""),
 ];
-
-/// Sinks that are planned but that this version lacks.
-const LATER: &[&str] = &["nats"];
 
 /// A sink and its place.
 pub struct ReadSink {
@@ -115,7 +119,7 @@ fn kind(
     network: &NetworkConfig,
     references: &mut References<'_>,
 ) -> Option<SinkKind> {
-    let all = [COMMON, FILE, HTTP, OTLP].concat();
+    let all = [COMMON, FILE, HTTP, OTLP, NATS].concat();
     // A misspelled key is reported with the others.
     let node = table.child("type").or_else(|| {
         reader.known(table, &all);
@@ -128,6 +132,8 @@ fn kind(
         Some("http") => HTTP,
         #[cfg(feature = "otlp")]
         Some("otlp") => OTLP,
+        #[cfg(feature = "nats")]
+        Some("nats") => NATS,
         _ => {
             reader.known(table, &all);
             if let Some(other) = kind {
@@ -161,21 +167,24 @@ fn kind(
             }
             Some(SinkKind::Http(HttpConfig { preset: Preset::Otlp(encoding), ..config }))
         }
+        #[cfg(feature = "nats")]
+        Some("nats") => nats::read(reader, table, references).map(SinkKind::Nats),
         _ => Some(SinkKind::Stdout),
     }
 }
 
 /// The message about an unknown type.
 fn no_type(other: &str) -> String {
-    const EXPECTED: &str = "expected \"stdout\", \"file\", \"http\" or \"otlp\"";
+    const EXPECTED: &str = "expected \"stdout\", \"file\", \"http\", \"otlp\" or \"nats\"";
     const WAY: &str = "through Vector: type = \"http\", preset = \"vector\", to its source `http_server`, and on to a sink of its own";
     if other.trim().is_empty() {
         return format!("found nothing, {EXPECTED}");
     }
     let bare: String = other.chars().filter(|character| character.is_alphanumeric()).collect::<String>().to_lowercase();
-    if other == "otlp" {
-        return "found \"otlp\", which this program was built without: build it with the cargo feature `otlp`"
-            .to_owned();
+    if let "otlp" | "nats" = other {
+        return format!(
+            "found {other:?}, which this program was built without: build it with the cargo feature `{other}`"
+        );
     }
     let meant = suggestion::name(other, TYPES.into_iter()).map(|name| format!("{name:?}"));
     let meant = meant.or_else(|| {
@@ -185,10 +194,7 @@ fn no_type(other: &str) -> String {
     if let Some(meant) = meant {
         return format!("found {other:?}, {EXPECTED}; write {meant}");
     }
-    match LATER.contains(&bare.as_str()) {
-        true => format!("found {other:?}, which is not supported yet, {EXPECTED}; until then events get there {WAY}"),
-        false => format!("found {other:?}, {EXPECTED}; events get to other systems {WAY}"),
-    }
+    format!("found {other:?}, {EXPECTED}; events get to other systems {WAY}")
 }
 
 fn file(reader: &mut ConfigReader, table: &Table<'_>) -> Option<FileConfig> {

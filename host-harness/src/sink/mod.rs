@@ -3,6 +3,7 @@
 
 pub mod repeats;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,8 @@ use source_host::text;
 use tokio::task::JoinError;
 
 use self::file::Aside;
+#[cfg(feature = "nats")]
+use self::nats::NatsConfig;
 use crate::store::{Partition, Queued, StoreError};
 
 pub mod delivery;
@@ -32,6 +35,8 @@ pub mod disk;
 pub mod file;
 pub mod http;
 pub mod ledger;
+#[cfg(feature = "nats")]
+pub mod nats;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod shares;
@@ -64,6 +69,9 @@ pub enum SinkKind {
     File(FileConfig),
     /// Batches over HTTP.
     Http(HttpConfig),
+    /// Messages for a stream of NATS.
+    #[cfg(feature = "nats")]
+    Nats(NatsConfig),
 }
 
 /// A sink that appends to files.
@@ -305,7 +313,14 @@ impl SinkKind {
         match self {
             SinkKind::File(file) => Some(file.file_of(partition, tenant)),
             SinkKind::Stdout | SinkKind::Http(_) => None,
+            #[cfg(feature = "nats")]
+            SinkKind::Nats(_) => None,
         }
+    }
+
+    /// Says whether the sink talks to others.
+    pub fn uses_network(&self) -> bool {
+        !matches!(self, SinkKind::Stdout | SinkKind::File(_))
     }
 
     /// Says whether both write to the same place.
@@ -325,6 +340,8 @@ impl SinkKind {
                 let headers = http.headers.iter().map(|(_, value)| value);
                 headers.chain(http.envelope.iter().map(|(_, value)| value)).chain([&http.url]).collect()
             }
+            #[cfg(feature = "nats")]
+            SinkKind::Nats(nats) => vec![nats.subject.template()],
         }
     }
 }
@@ -424,9 +441,25 @@ pub enum DeliveryError {
     /// The sink took the batch without some of its events, does not say which, and must not get the batch again.
     #[error("{0}")]
     Partly(SinkTrouble),
+    /// The sink took some events of the batch and says which.
+    #[error("took {} events of a batch", .0.taken.len())]
+    Apart(Box<Apart>),
     /// The sink takes no batch at all.
     #[error(transparent)]
     Stalled(#[from] Stall),
+}
+
+/// The fate of each event of a batch, by its number; the others stay in the outbox.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Apart {
+    /// The events that the sink has.
+    pub taken: BTreeSet<i64>,
+    /// The events that the sink permanently refuses.
+    pub refused: BTreeMap<i64, SinkTrouble>,
+    /// The reason why the sink did not take the others.
+    pub stall: Option<Stall>,
+    /// A warning of the sink about the events that it took.
+    pub warning: Option<SinkTrouble>,
 }
 
 /// The reason why a sink takes no events, whatever the events are.

@@ -53,7 +53,7 @@ allow_addresses = ["10/8"]
 proxy = "socks5://proxy:1080"
 [[sink]]
 id = "lake"
-type = "nats"
+type = "kafka"
 [[feed]]
 id = "One"
 tenant = 7
@@ -75,7 +75,7 @@ tenant = "t"
         "c.toml:4: network.allow[0]: found \"https://host.example/path\", expected an origin",
         "c.toml:5: network.allow_addresses[0]: found \"10/8\", expected",
         "c.toml:6: network.proxy: found something else, expected the address of an HTTP proxy",
-        "c.toml:9: sink lake: type: found \"nats\", which is not supported yet, expected \"stdout\", \"file\", \"http\" or \"otlp\"",
+        "c.toml:9: sink lake: type: found \"kafka\", expected \"stdout\", \"file\", \"http\", \"otlp\" or \"nats\"",
         "c.toml:11: feed One: id: found \"One\", expected [a-z0-9]",
         "c.toml:12: feed One: tenant: found 7, expected",
         "c.toml:13: feed One: interval: found \"0s\", expected a duration",

@@ -37,7 +37,7 @@ fn what_is_wrong_with_a_sink_names_its_key() {
         ("type = \"file\"\npath = \"a/{{ feed }}\"", "sink s: path: found \"{{ feed }}\", expected {tenant} or {feed}"),
         ("type = \"file\"\npath = \"{Tenant}\"", "sink s: path: found \"{Tenant}\", expected {tenant} or {feed}"),
         ("type = \"http\"\nurl = \"https://h/$tenant\"", "sink s: url: found \"$tenant\", expected {tenant} or {feed}"),
-        ("type = \"\"", "sink s: type: found nothing, expected \"stdout\", \"file\", \"http\" or \"otlp\""),
+        ("type = \"\"", "sink s: type: found nothing, expected \"stdout\", \"file\", \"http\", \"otlp\" or \"nats\""),
         (
             "type = \"file\"\npath = \"file:///x\"",
             "sink s: path: found an address (file:), expected the path of a file; write \"/x\"",
@@ -98,6 +98,117 @@ fn what_is_wrong_with_a_sink_names_its_key() {
         assert!(problems[0].contains(expected), "{expected} in {problems:?}");
         assert_eq!(problems.len(), 1, "{problems:?}");
     }
+}
+
+#[cfg(feature = "nats")]
+const BUS: &str = "type = \"nats\"\nurl = \"nats://h:4222\"\nsubject = \"f.{tenant}\"\n";
+
+#[cfg(feature = "nats")]
+fn bus(lines: &str) -> Result<Config, Vec<String>> {
+    let environment = |name: &str| match name {
+        "SEED" => Some("SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY".to_owned()),
+        "SECRET" => Some("a-long-secret-of-somebody".to_owned()),
+        _ => None,
+    };
+    let text = format!("[[sink]]\nid = \"s\"\n{lines}\n{}", feed("a", "sinks = [\"s\"]"));
+    told(parse(Path::new("c.toml"), &text, None, &environment))
+}
+
+#[cfg(feature = "nats")]
+#[test]
+fn a_sink_of_type_nats_has_servers_a_subject_a_stream_and_one_user() {
+    use crate::sink::nats::NatsAuth;
+    let config = bus(&format!(
+        "{BUS}nkey = {{ env = \"SEED\" }}\nstream = {{ name = \"F\", replicas = 3, duplicate_window = \"10m\", storage = \"memory\" }}"
+    ));
+    let config = config.unwrap();
+    let crate::sink::SinkKind::Nats(sink) = &config.sinks[0].kind else { panic!("no sink of type nats") };
+    assert_eq!(
+        (sink.servers.as_slice(), sink.subject.filled("t", "a").as_str()),
+        (["nats://h:4222".to_owned()].as_slice(), "f.t")
+    );
+    assert!(matches!(sink.auth, NatsAuth::Nkey(_)));
+    let made = sink.stream.made.as_ref().unwrap();
+    assert_eq!((made.replicas, made.in_memory, made.duplicate_window.unwrap().as_secs()), (Some(3), Some(true), 600));
+    assert_eq!(config.sinks[0].partition("t", "a").tenant.as_deref(), Some("t"));
+    let list = "type = \"nats\"\nurl = [\"tls://a:1\", \"tls://b\"]\nsubject = \"f\"\nstream = \"F\"\nuser = \"u\"\npassword = { env = \"SECRET\" }";
+    let config = bus(list).unwrap();
+    let crate::sink::SinkKind::Nats(sink) = &config.sinks[0].kind else { panic!("no sink of type nats") };
+    assert_eq!((sink.servers.len(), sink.stream.made.is_none()), (2, true));
+    assert!(!format!("{sink:?}").contains("a-long-secret"), "{sink:?}");
+    // Nobody else reads what stays on this machine.
+    for near in ["nats://127.0.0.1:4222", "nats://[::1]:4222", "nats://localhost:4222"] {
+        bus(&list.replace("[\"tls://a:1\", \"tls://b\"]", &format!("{near:?}"))).unwrap();
+    }
+}
+
+#[cfg(feature = "nats")]
+#[test]
+fn what_is_wrong_with_a_sink_of_type_nats_names_its_key() {
+    let url = |url: &str| format!("type = \"nats\"\nurl = {url}\nsubject = \"f\"\nstream = \"F\"");
+    let more = |more: &str| format!("{BUS}stream = \"F\"\n{more}");
+    let stream = |stream: &str| format!("{BUS}stream = {stream}");
+    for (lines, expected) in [
+        ("type = \"nats\"\nsubject = \"f\"\nstream = \"F\"".to_owned(), "sink s: url: is missing"),
+        ("type = \"nats\"\nurl = \"tls://h\"\nstream = \"F\"".to_owned(), "sink s: subject: is missing"),
+        (BUS.to_owned(), "sink s: stream: is missing, expected the name of a stream"),
+        (
+            url("\"https://h\""),
+            "sink s: url: found \"https://h\", expected an address such as \"tls://host.example:4222\"",
+        ),
+        (url("\"h:4222\""), "sink s: url: found \"h:4222\", expected an address"),
+        (url("[]"), "sink s: url: found an empty list, expected an address"),
+        (url("[\"tls://h\", \"wss://h\"]"), "sink s: url[1]: found \"wss://h\" over WebSocket"),
+        (url("\"tls://u:pass@h\""), "sink s: url: found a user or a password in the address"),
+        (
+            "type = \"nats\"\nurl = \"tls://h\"\nsubject = \"f.{tenant}-{feed}\"\nstream = \"F\"".to_owned(),
+            "sink s: subject: found \"{tenant}-{feed}\", expected one of {tenant} and {feed} in a token",
+        ),
+        (
+            "type = \"nats\"\nurl = \"tls://h\"\nsubject = \"f.$tenant\"\nstream = \"F\"".to_owned(),
+            "sink s: subject: found \"$tenant\", expected {tenant} or {feed}",
+        ),
+        (more("token = { env = \"SECRET\" }"), "sink s: url: its credentials would be sent over nats://"),
+        (more("token = \"abc\""), "sink s: token: found the value itself"),
+        (more("nkey = { env = \"SECRET\" }"), "sink s: nkey: found something else, expected the seed of a user's key"),
+        (
+            more("credentials = { env = \"SECRET\" }"),
+            "sink s: credentials: found something else, expected a file of credentials",
+        ),
+        (
+            more("nkey = { env = \"SEED\" }\nuser = \"u\""),
+            "sink s: user: found beside `nkey`, expected one of `credentials`, `nkey`, `token`, or `user` with `password`",
+        ),
+        (more("user = \"u\""), "sink s: password: is missing"),
+        (more("password = { env = \"SECRET\" }"), "sink s: user: is missing"),
+        (url("\"tls://h\"") + "\nca_file = \"none.pem\"", "sink s: ca_file: cannot read none.pem"),
+        (more("preset = \"vector\""), "sink s: preset: unknown key"),
+        (stream("\"A.B\""), "sink s: stream: found \"A.B\", expected a name without"),
+        (stream("{ replicas = 3 }"), "sink s: stream.name: is missing"),
+        (
+            stream("{ name = \"F\", replicas = 6 }"),
+            "sink s: stream.replicas: found 6, expected a number of replicas from 1 to 5",
+        ),
+        (
+            stream("{ name = \"F\", storage = \"disk\" }"),
+            "sink s: stream.storage: found \"disk\", expected \"file\" or \"memory\"",
+        ),
+        (
+            stream("{ name = \"F\", max_age = \"1 day\" }"),
+            "sink s: stream.max_age: found \"1 day\", expected a duration",
+        ),
+        (
+            stream("{ name = \"F\", subjects = [\"a..b\"] }"),
+            "sink s: stream.subjects[0]: found \"a..b\", expected a subject",
+        ),
+        (stream("{ name = \"F\", replica = 3 }"), "sink s: stream.replica: unknown key; the nearest is `replicas`"),
+    ] {
+        let problems = bus(&lines).unwrap_err();
+        assert!(problems[0].contains(expected), "{expected} in {problems:?}");
+        assert_eq!(problems.len(), 1, "{problems:?}");
+    }
+    let problems = bus(&more("ca_file = \"none.pem\"")).unwrap_err();
+    assert!(problems[1].contains("sink s: ca_file: found beside a `url` with nats://"), "{problems:?}");
 }
 
 #[test]

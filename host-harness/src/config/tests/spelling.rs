@@ -148,7 +148,9 @@ const KEYS: &[(&str, &str, &[&str])] = &[
     (
         TENANT,
         "tenant = \"contoso\"\nurl = \"http://p\"",
-        &["feed prod: url: unknown key; it belongs to a [[sink]] of type \"http\" or a [[sink]] of type \"otlp\""],
+        &[
+            "feed prod: url: unknown key; it belongs to a [[sink]] of type \"http\" or a [[sink]] of type \"otlp\" or a [[sink]] of type \"nats\"",
+        ],
     ),
     (
         TENANT,
@@ -166,7 +168,9 @@ const KEYS: &[(&str, &str, &[&str])] = &[
     (
         PATH_KEY,
         "url = \"https://x\"\npath = ",
-        &["sink lake: url: unknown key; it belongs to a [[sink]] of type \"http\" or a [[sink]] of type \"otlp\""],
+        &[
+            "sink lake: url: unknown key; it belongs to a [[sink]] of type \"http\" or a [[sink]] of type \"otlp\" or a [[sink]] of type \"nats\"",
+        ],
     ),
     (PATH_KEY, "Path = ", &["sink lake: Path: unknown key; the nearest is `path`"]),
     ("type = ", "kind = ", &["sink lake: kind: unknown key; the nearest is `type`"]),
@@ -251,33 +255,33 @@ const VALUES: &[(&str, &str, &str)] = &[
     ),
     (
         FILE,
-        "type = \"nats\"",
-        "sink lake: type: found \"nats\", which is not supported yet, expected \"stdout\", \"file\", \"http\" or \"otlp\"; until then events get there through Vector",
+        "type = \"jetstream\"",
+        "sink lake: type: found \"jetstream\", expected \"stdout\", \"file\", \"http\", \"otlp\" or \"nats\"; write \"nats\"",
     ),
     (
         FILE,
         "type = \"kafka\"",
-        "sink lake: type: found \"kafka\", expected \"stdout\", \"file\", \"http\" or \"otlp\"; events get to other systems through Vector",
+        "sink lake: type: found \"kafka\", expected \"stdout\", \"file\", \"http\", \"otlp\" or \"nats\"; events get to other systems through Vector",
     ),
     (
         FILE,
         "type = \"File\"\npath = \"x\"",
-        "sink lake: type: found \"File\", expected \"stdout\", \"file\", \"http\" or \"otlp\"; write \"file\"",
+        "sink lake: type: found \"File\", expected \"stdout\", \"file\", \"http\", \"otlp\" or \"nats\"; write \"file\"",
     ),
     (
         FILE,
         "type = \"files\"\npath = \"x\"",
-        "sink lake: type: found \"files\", expected \"stdout\", \"file\", \"http\" or \"otlp\"; write \"file\"",
+        "sink lake: type: found \"files\", expected \"stdout\", \"file\", \"http\", \"otlp\" or \"nats\"; write \"file\"",
     ),
     (
         FILE,
         "type = \"splunk_hec\"\nurl = \"x\"",
-        "sink lake: type: found \"splunk_hec\", expected \"stdout\", \"file\", \"http\" or \"otlp\"; write \"http\", with preset = \"splunk-hec\"",
+        "sink lake: type: found \"splunk_hec\", expected \"stdout\", \"file\", \"http\", \"otlp\" or \"nats\"; write \"http\", with preset = \"splunk-hec\"",
     ),
     (
         FILE,
         "type = \"console\"",
-        "sink lake: type: found \"console\", expected \"stdout\", \"file\", \"http\" or \"otlp\"; write \"stdout\"",
+        "sink lake: type: found \"console\", expected \"stdout\", \"file\", \"http\", \"otlp\" or \"nats\"; write \"stdout\"",
     ),
     (
         FILE,

@@ -21,9 +21,11 @@ use crate::sink::disk::Disk;
 use crate::sink::file::LineFile;
 use crate::sink::http;
 use crate::sink::ledger::{DeadLetters, Failing, Ledger};
+#[cfg(feature = "nats")]
+use crate::sink::nats::NatsClient;
 use crate::sink::repeats::Summary;
 use crate::sink::shares::DiskShares;
-use crate::sink::{SinkClosed, SinkConfig, SinkError, SinkKind, SinkTrouble, Stdout};
+use crate::sink::{SinkClosed, SinkConfig, SinkError, SinkTrouble, Stdout};
 use crate::store::shards::Shards;
 use crate::store::{NewEvent, Outboxes, Partition, SharedStore, StoreError, StoreErrorKind, Waiting};
 
@@ -38,7 +40,7 @@ struct SharedDeliveries {
     shards: Shards,
     disk: Arc<dyn Disk>,
     stdout: Stdout,
-    /// TLS settings and proxy of HTTP sinks.
+    /// TLS settings, and the proxy of HTTP sinks.
     network: Mutex<Network>,
     metrics: Arc<Metrics>,
     clock: Clock,
@@ -123,6 +125,9 @@ struct OpenSink {
     /// The client that all partitions share, if the sink does not separate tenants.
     client: Option<http::Client>,
     dead_letters: Arc<Mutex<LineFile>>,
+    /// The connection of a sink of type `nats` that does not separate tenants.
+    #[cfg(feature = "nats")]
+    nats: Option<NatsClient>,
     /// Limits the sink's deliveries, which would otherwise take all sockets and threads. Each sink has its own limit,
     /// so that sinks do not wait for each other.
     places: Semaphore,
@@ -138,7 +143,7 @@ pub struct Surroundings {
     pub disk: Arc<dyn Disk>,
     /// The output of the sink `stdout`.
     pub stdout: Stdout,
-    /// TLS settings and the proxy of HTTP sinks.
+    /// TLS settings, and the proxy of HTTP sinks.
     pub network: Network,
     /// The metrics.
     pub metrics: Arc<Metrics>,
@@ -157,10 +162,10 @@ impl Deliveries {
         Deliveries { shared: Arc::new(shared) }
     }
 
-    /// Changes the TLS settings and the proxy of HTTP sinks that are opened from now on.
+    /// Changes the TLS settings and the proxy of sinks that are opened from now on.
     pub fn trust(&self, network: &Network) {
         *self.shared.network.lock() = network.clone();
-        self.shared.inner.lock().sinks.retain(|_, sink| !matches!(sink.config.kind, SinkKind::Http(_)));
+        self.shared.inner.lock().sinks.retain(|_, sink| !sink.config.kind.uses_network());
     }
 
     /// Replaces the sinks. A partition whose sink changed ends after its current batch, and its other events go to the

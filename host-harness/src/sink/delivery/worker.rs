@@ -18,9 +18,11 @@ use super::{OpenSink, SharedDeliveries, backoff, signed};
 use crate::limits;
 use crate::sink::file::{FileWriter, LineFile, Rotation};
 use crate::sink::http::{self, HttpWriter};
+#[cfg(feature = "nats")]
+use crate::sink::nats::{NatsClient, NatsConfig, NatsWriter};
 use crate::sink::shares::SeenDisk;
 use crate::sink::{
-    DeliveryError, FileConfig, HttpConfig, Lines, SinkConfig, SinkError, SinkKind, SinkTrouble, Stall, Writer,
+    Apart, DeliveryError, FileConfig, HttpConfig, Lines, SinkConfig, SinkError, SinkKind, SinkTrouble, Stall, Writer,
 };
 use crate::store::{Backlog, Partition, Queued, StoreError, Waiting};
 
@@ -71,6 +73,12 @@ impl SharedDeliveries {
         self.store.backlog(&self.shards.held()).await
     }
 
+    #[cfg(feature = "nats")]
+    fn nats_client(&self, sink: &str, config: &NatsConfig) -> Result<NatsClient, SinkError> {
+        let tls = self.network.lock().tls_with(&config.authorities, config.identity.as_ref());
+        Ok(NatsClient::new(tls.map_err(|error| SinkError::Tls { sink: sink.to_owned(), error })?))
+    }
+
     fn client(&self, sink: &str, config: &HttpConfig) -> Result<http::Client, SinkError> {
         let network = self.network.lock().clone();
         let tls = network.tls_with(&config.authorities, config.identity.as_ref());
@@ -88,6 +96,11 @@ impl SharedDeliveries {
         Ok(OpenSink {
             config: config.clone(),
             client,
+            #[cfg(feature = "nats")]
+            nats: match &config.kind {
+                SinkKind::Nats(nats) => Some(self.nats_client(&config.id, nats)?),
+                _ => None,
+            },
             dead_letters: Arc::new(Mutex::new(dead_letters)),
             places: Semaphore::new(limits::DELIVERIES),
         })
@@ -277,7 +290,9 @@ impl SharedDeliveries {
             None => writer.insert(self.open(sink, partition, tenant).map_err(|error| SinkTrouble::of_table(&error))?),
         };
         let answer = open.take(&batch).await;
-        self.count(partition, &batch, answer.is_ok());
+        if !matches!(answer, Err(DeliveryError::Apart(_))) {
+            self.count(partition, &batch, answer.is_ok());
+        }
         if let Some(disk) = disk.filter(|_| answer.is_err()) {
             batch.iter().for_each(|event| self.shares.give_back(&disk, &event.tenant, line_bytes(event)));
         }
@@ -312,10 +327,36 @@ impl SharedDeliveries {
                 size.probe = size.probe.saturating_mul(2);
             }
             Err(DeliveryError::Stalled(stall)) => return Err(stall),
+            Err(DeliveryError::Apart(apart)) => return self.sort(partition, batch, *apart, taken, refused).await,
         }
         *taken = batch;
         self.acknowledge(partition, taken).await?;
         Ok(DeliveryStep::Delivered)
+    }
+
+    /// Removes the events of a batch that the sink took from the outbox, and adds those that it refused to `refused`.
+    async fn sort(
+        &self,
+        partition: &Partition,
+        batch: Vec<Queued>,
+        apart: Apart,
+        taken: &mut Vec<Queued>,
+        refused: &mut Vec<(Queued, SinkTrouble)>,
+    ) -> Result<DeliveryStep, Stall> {
+        let Apart { taken: numbers, refused: mut troubles, stall, warning } = apart;
+        warning.into_iter().for_each(|warning| self.tell_warning(&partition.sink, warning));
+        let (had, others): (Vec<_>, Vec<_>) = batch.into_iter().partition(|event| numbers.contains(&event.number));
+        self.count(partition, &had, true);
+        self.count(partition, &others, false);
+        refused.extend(others.into_iter().filter_map(|event| {
+            let trouble = troubles.remove(&event.number)?;
+            Some((event, trouble))
+        }));
+        *taken = had;
+        if !taken.is_empty() {
+            self.acknowledge(partition, taken).await?;
+        }
+        stall.map_or(Ok(DeliveryStep::Delivered), Err)
     }
 
     /// Looks at the disk of a file; `None` if its room is unknown.
@@ -440,6 +481,16 @@ impl SharedDeliveries {
                     None => self.client(&sink.config.id, config)?,
                 };
                 Box::new(HttpWriter::new((client, Arc::clone(&self.clock)), config, partition, tenant)?)
+            }
+            #[cfg(feature = "nats")]
+            SinkKind::Nats(config) => {
+                let apart = partition.tenant.is_some() || partition.feed.is_some();
+                let client = match &sink.nats {
+                    Some(client) if apart => client.apart(),
+                    Some(client) => client.clone(),
+                    None => self.nats_client(&sink.config.id, config)?,
+                };
+                Box::new(NatsWriter::new(client, config, partition, tenant))
             }
         })
     }

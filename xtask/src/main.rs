@@ -34,6 +34,8 @@ cargo xtask neighbours [PAIRS [debug]]
 cargo xtask fuzz [WHICH [SECONDS]]
                           runs the fuzzers of `all`, `plugin` or `host`, or one by name, for 60 seconds each
 cargo xtask build [FILE]  leaves the plugin for other hosts, by default at azure-secure-score.wasm in the target folder
+cargo xtask component MODULE FILE
+                          makes a component of the linked module of a plugin: docs/next-plugin.md
 cargo xtask help          prints this page";
 
 fn main() -> ExitCode {
@@ -74,6 +76,7 @@ fn command(arguments: &[&str]) -> Result<(), Stop> {
             eprintln!("{USAGE}");
             return Ok(());
         }
+        ["component", module, file] => return Ok(encode(Path::new(module), Path::new(file))?),
         [
             "demo" | "test" | "recordings" | "scale" | "bench" | "neighbours" | "fuzz" | "build" | "page"
             | "screenshots",
@@ -161,8 +164,17 @@ fn neighbours(pairs: &str, profile: &str) -> Result<(), Stop> {
 
 fn build(file: &Path) -> Result<(), String> {
     eprintln!("cargo xtask builds the plugin: a first build takes a minute");
-    let bytes = component::build(&workspace(), &target_folder().join("component"), component::PACKAGE)?;
-    fs::write(file, &bytes).map_err(|error| format!("failed to write {}: {error}", file.display()))?;
+    written(file, &component::build(&workspace(), &target_folder().join("component"), component::PACKAGE)?)
+}
+
+/// Makes a component of a module that somebody else linked.
+fn encode(module: &Path, file: &Path) -> Result<(), String> {
+    let linked = fs::read(module).map_err(|error| format!("failed to read {}: {error}", module.display()))?;
+    written(file, &component::encode(&linked)?)
+}
+
+fn written(file: &Path, bytes: &[u8]) -> Result<(), String> {
+    fs::write(file, bytes).map_err(|error| format!("failed to write {}: {error}", file.display()))?;
     eprintln!("{} bytes: {}", bytes.len(), file.display());
     Ok(())
 }

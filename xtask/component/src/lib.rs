@@ -22,9 +22,13 @@ pub fn build(workspace: &Path, scratch: &Path, package: &str) -> Result<Vec<u8>,
     if !target_is_installed() {
         return Err(format!("the target {TARGET} is missing; add it with: rustup target add {TARGET}"));
     }
-    let module = link(workspace, scratch, package)?;
-    let encode = || wit_component::ComponentEncoder::default().validate(true).module(&module)?.encode();
-    encode().map_err(|error| format!("failed to make a component of the guest: {error:#}"))
+    encode(&link(workspace, scratch, package)?)
+}
+
+/// Makes a component of a module that was linked for [`TARGET`] against the contract.
+pub fn encode(module: &[u8]) -> Result<Vec<u8>, String> {
+    let encode = || wit_component::ComponentEncoder::default().validate(true).module(module)?.encode();
+    encode().map_err(|error| format!("failed to make a component of the module: {error:#}"))
 }
 
 /// Says whether the standard library for the target is installed.

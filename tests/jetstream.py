@@ -162,7 +162,8 @@ class Collector:
 
     def rests(self):
         """Stops polling, and waits until every event left the outbox."""
-        self.stop()
+        if self.child.poll() is None:
+            self.stop()
         state = self.folder / "collector.db"
         self.config.write_text(self.config.read_text().replace('interval = "1s"', 'interval = "31d"'))
 
@@ -409,6 +410,45 @@ def changed(text, changes):
     return text
 
 
+def lost(folder, simulation):
+    """A server loses its disk with all acknowledged events, and gets them again, with the same ids."""
+    server = Server(folder, "one")
+    keep = 'keep_delivered = "24h"'
+    collector = Collector(folder, simulation, bus(server.url(), keep))
+    collector.start()
+    time.sleep(2)
+
+    def redeliver(*more):
+        command = collector.command("redeliver", "--sink", "bus", "--since", "1h", "--json", *more)
+        done = subprocess.run(command, capture_output=True, text=True, env=collector.variables)
+        return done.returncode, done.stdout and json.loads(done.stdout), done.stderr
+
+    status, _, words = redeliver()
+    if status != 1 or "another collector uses it" not in words or "stop `run`" not in words:
+        raise Fault(f"beside a collector, redeliver ended with {status}: {words}")
+    collector.rests()
+    before = read("FINDINGS", servers=server.url())
+    server.kill()
+    shutil.rmtree(server.folder / "store")
+    server.start()
+    for more in (["--dry-run"], []):
+        status, told, words = redeliver(*more)
+        if status != 0 or told["events"] != len(before) or told["dry_run"] != bool(more):
+            raise Fault(f"redeliver {more} ended with {status}: {told} {words}, of {len(before)} events")
+    collector.rests()
+    # Its start may have polled once more.
+    count = compare(collector, read("FINDINGS", servers=server.url()))
+    # Within the window, the stream drops what it has.
+    if redeliver()[0] != 0:
+        raise Fault("the state does not keep what it delivered again")
+    collector.rests()
+    compare(collector, read("FINDINGS", servers=server.url()))
+    status, _, words = redeliver("--tenant", "nobody")
+    if status != 1 or "no such events" not in words:
+        raise Fault(f"without events, redeliver ended with {status}: {words}")
+    return f"{count} events again"
+
+
 def full(folder, simulation):
     """A stream without room refuses, and takes all events in order when it has room again."""
     server = Server(folder, "one")
@@ -527,7 +567,7 @@ def refusals(folder, simulation):
     asked(make, **words)
     sinks = (
         bus(secure.url("tls"), "", "untrusted")
-        + bus(plain.url(), own, "small", '{ name = "SMALL", storage = "file", duplicate_window = "10m" }', "small.{feed}")
+        + bus(plain.url(), own + '\nkeep_delivered = "1h"', "small", '{ name = "SMALL", storage = "file", duplicate_window = "10m" }', "small.{feed}")
         + bus(plain.url(), own, "missing", '"MISSING"', "missing")
         + bus(plain.url(), own, "elsewhere", '"OTHER"', "elsewhere")
         + bus("nats://127.0.0.1:1", "", "nobody", '"NOBODY"', "nobody")
@@ -554,6 +594,10 @@ def refusals(folder, simulation):
     # Each event that is no dead letter and left the outbox is in the stream.
     letters = {json.loads(line)["uid"] for line in Path(folder, "dead-letters-small.ndjson").read_text().splitlines()}
     came = {message.headers["Nats-Msg-Id"].rsplit("/", 1)[1] for message in read("SMALL", **words)}
+    with closing(sqlite3.connect(Path(folder, "collector.db"))) as store:
+        kept = {uid for (uid,) in store.execute("SELECT uid FROM delivered WHERE sink = 'small'")}
+    if kept & letters or not kept <= came:
+        raise Fault(f"the state keeps {len(kept & letters)} dead letters and {len(kept - came)} events that did not arrive")
     sizes = {uid: len(line) for uid, (line, _) in collector.events().items()}
     if not came or not letters or came & letters or not (came | letters) <= set(sizes):
         raise Fault(f"{len(came)} messages and {len(letters)} dead letters, {len(came & letters)} in both")
@@ -634,7 +678,7 @@ def token(signer, issuer, subject, claims):
     return f"{signed}.{part(signer.sign(signed.encode()))}"
 
 
-TRIALS = [over_kills, cluster, example, full, users, credentials, refusals]
+TRIALS = [over_kills, cluster, example, lost, full, users, credentials, refusals]
 SEED = int(os.environ.get("SEED", random.randrange(1 << 32)))
 
 

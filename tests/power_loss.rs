@@ -88,6 +88,7 @@ fn live(store: &SharedStore, disk: &Mounted, next: &mut usize) -> bool {
                 max_outbox_bytes: limits::OUTBOX_BYTES,
                 dead_letters: "/dead.ndjson".into(),
                 min_free_bytes: None,
+                keep_delivered: None,
             };
             deliveries.replace(&[lake]).unwrap();
             deliveries.resume().await.unwrap();

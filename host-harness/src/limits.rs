@@ -84,6 +84,12 @@ pub const PARTS_OF_FREE_BYTES: u64 = 8;
 /// delivered meanwhile, at this interval.
 pub const SPACE_PAUSE: Duration = Duration::from_secs(2);
 
+/// Bytes of one tenant's delivered events that a sink with `keep_delivered` keeps.
+pub const DELIVERED_BYTES: u64 = 256 << 20;
+
+/// Number of delivered events that are put back into the outbox in one transaction.
+pub const REDELIVERED_AT_ONCE: usize = 1_000;
+
 /// Number of events of one delivery.
 pub const BATCH_EVENTS: usize = 500;
 

@@ -192,7 +192,7 @@ impl Collector {
 
 pub fn sink(id: &str, kind: SinkKind) -> SinkConfig {
     let (max_outbox_bytes, dead_letters) = (limits::OUTBOX_BYTES, "dead.ndjson".into());
-    SinkConfig { id: id.to_owned(), kind, max_outbox_bytes, dead_letters, min_free_bytes: None }
+    SinkConfig { id: id.to_owned(), kind, max_outbox_bytes, dead_letters, min_free_bytes: None, keep_delivered: None }
 }
 
 type Meanwhile = Box<dyn FnOnce() + Send>;

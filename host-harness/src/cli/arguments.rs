@@ -180,6 +180,35 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Puts delivered events that a sink keeps (`keep_delivered`) back into the outbox, while `run` is stopped.
+    #[command(
+        after_help = "Examples:\n  host-harness redeliver azure.toml --sink nats --since 2h --dry-run\n  host-harness redeliver -c azure.toml --sink nats --since 2026-11-28T06:00:00Z --tenant contoso"
+    )]
+    Redeliver {
+        #[command(flatten)]
+        config: Configuration,
+        /// The sink that gets the events again.
+        #[arg(long, value_name = "ID")]
+        sink: String,
+        /// Takes events that were delivered since this time, or within this duration: 2026-11-28T06:00:00Z, 2h.
+        #[arg(long, value_name = "TIME")]
+        since: String,
+        /// Takes events that were delivered before this time, or this duration ago.
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
+        /// Takes events of one tenant alone.
+        #[arg(long, value_name = "ID")]
+        tenant: Option<String>,
+        /// Takes events of one feed alone.
+        #[arg(long, value_name = "ID")]
+        feed: Option<String>,
+        /// Counts the events and changes nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Prints one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Runs the plugin on recorded responses and prints the events.
     #[command(
         after_help = "Examples:\n  host-harness replay                                  # every recording of the program, as a table\n  host-harness replay contoso.json                     # the events of a recording\n  host-harness replay --expect tests/cassettes/*.json  # whether the events are still the same"

@@ -46,6 +46,7 @@ mod manual;
 mod outboxes;
 mod poll;
 mod record;
+mod redeliver;
 mod replay;
 mod simulate;
 mod status;
@@ -92,6 +93,11 @@ pub async fn command(Arguments { plugin, cache, command, .. }: Arguments) -> any
         Command::History { config, scope, feed, days, json } => {
             let config = status::load(&config.path());
             history::history(&config, feed.as_deref(), &scope, days.into(), json, clock::system()())
+        }
+        Command::Redeliver { config, sink, since, until, tenant, feed, dry_run, json } => {
+            let (config, choice) =
+                (load(&config.path(), None), redeliver::RedeliverOptions { sink, since, until, tenant, feed });
+            redeliver::redeliver(&config, choice, dry_run, json, clock::system()())
         }
         Command::Replay { files, json, .. } if files.is_empty() => {
             replay_bundled(&host()?, plugin.as_deref(), json).await

@@ -22,7 +22,8 @@ use crate::limits;
 use crate::sink::Encoding;
 use crate::sink::{FileConfig, HttpConfig, Preset, SinkConfig, SinkKind, Template};
 
-pub const COMMON: &[&str] = &["id", "type", "max_outbox_bytes", "dead_letters"];
+pub const COMMON: &[&str] =
+    &["id", "type", "max_outbox_bytes", "dead_letters", "keep_delivered", "max_delivered_bytes"];
 pub const FILE: &[&str] = &["path", "rotate_bytes", "rotate_every", "keep_files"];
 pub const HTTP: &[&str] =
     &["url", "preset", "token", "headers", "gzip", "index", "sourcetype", "source", "ca_file", "client_certificate"];
@@ -85,6 +86,7 @@ pub fn read(
         let kind = kind(reader, &mut table, network, &mut references);
         let id = reader.own_id(&table, &mut ids);
         let outbox = table.child("max_outbox_bytes").and_then(|node| reader.count(&node, "bytes"));
+        let keep_delivered = keep_delivered(reader, &table);
         let dead_letters = table.child("dead_letters").map(|node| reader.path_of_file(&node));
         let place = table.place();
         let (Some((id, is_second)), Some(kind)) = (id, kind) else {
@@ -107,10 +109,30 @@ pub fn read(
         }
         let max_outbox_bytes = outbox.unwrap_or(limits::OUTBOX_BYTES);
         let min_free_bytes = collector.budgets.min_free_bytes;
-        let config = Some(SinkConfig { id: id.clone(), kind, max_outbox_bytes, dead_letters, min_free_bytes });
+        let id = id.clone();
+        let config = Some(SinkConfig { id, kind, max_outbox_bytes, dead_letters, min_free_bytes, keep_delivered });
         sinks.push(ReadSink { id: written, config, place });
     }
     sinks
+}
+
+/// Reads how long delivered events are kept, and how many bytes of them.
+fn keep_delivered(reader: &mut ConfigReader, table: &Table<'_>) -> Option<(Duration, u64)> {
+    let bytes = table.child("max_delivered_bytes");
+    let most = bytes.as_ref().and_then(|node| reader.count(node, "bytes"));
+    let Some(node) = table.child("keep_delivered") else {
+        if let Some(node) = bytes {
+            reader.problem(&node, "found without `keep_delivered`, expected it beside that".to_owned());
+        }
+        return None;
+    };
+    let range = limits::LEAST_ROTATION..=limits::LONGEST_INTERVAL;
+    let span = node.as_text().and_then(|text| duration(&text)).filter(|span| range.contains(span));
+    if span.is_none() {
+        let expected = "expected a duration from \"1m\" to \"31d\", such as \"24h\"";
+        reader.problem(&node, format!("found {}, {expected}", node.shown()));
+    }
+    Some((span?, most.unwrap_or(limits::DELIVERED_BYTES)))
 }
 
 fn kind(

@@ -58,6 +58,8 @@ pub struct SinkConfig {
     pub dead_letters: PathBuf,
     /// Bytes that should stay free on the disks of the sink's files; `None` derives them from the size of each disk.
     pub min_free_bytes: Option<u64>,
+    /// How long the store keeps delivered events, to deliver them again on request, and how many bytes of one tenant.
+    pub keep_delivered: Option<(Duration, u64)>,
 }
 
 /// The kinds of sink.
@@ -355,6 +357,7 @@ impl SinkConfig {
             max_outbox_bytes: crate::limits::OUTBOX_BYTES,
             dead_letters: state.with_file_name("dead-letters-stdout.ndjson"),
             min_free_bytes: None,
+            keep_delivered: None,
         }
     }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use source_host::blame::Blame;
 use source_host::cause::Cause;
 use source_host::contract::{Failure, Measure, Scope};
 use source_host::digest::ShortDigest;
+use source_host::limits::milliseconds;
 
 pub mod budget;
 pub mod fleet;
@@ -365,6 +367,52 @@ pub struct Throttle {
     pub until: u64,
 }
 
+/// The rule by which a sink's delivered events are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// The time of the delivery, in Unix milliseconds.
+    pub now: u64,
+    /// The time for which an event is kept.
+    pub span: Duration,
+    /// Bytes of one tenant's events that are kept; beyond that, the oldest are forgotten.
+    pub bytes: u64,
+}
+
+impl Keep {
+    /// The time until which an event is kept, in Unix milliseconds.
+    pub fn until(self) -> u64 {
+        self.now.saturating_add(milliseconds(self.span))
+    }
+}
+
+/// A choice of kept events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveredQuery {
+    /// Id of the sink.
+    pub sink: String,
+    /// Events delivered since this time, in Unix milliseconds.
+    pub since: u64,
+    /// Events delivered before this time, in Unix milliseconds.
+    pub until: u64,
+    /// Events of this tenant alone.
+    pub tenant: Option<String>,
+    /// Events of this feed alone.
+    pub feed: Option<String>,
+}
+
+/// Kept events of one feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveredCount {
+    /// Id of the tenant.
+    pub tenant: String,
+    /// Id of the feed.
+    pub feed: String,
+    /// Number of events.
+    pub events: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
+}
+
 /// The result of a question to a store.
 pub type StoreResult<T> = Result<T, StoreError>;
 
@@ -415,6 +463,14 @@ pub trait Store: Send + Sync {
     ) -> StoreResult<Vec<Queued>>;
     /// Removes delivered events. Those whose lease is over stay, and are delivered again by the shard's new holder.
     async fn acknowledge(&self, events: &[Queued]) -> StoreResult<()>;
+    /// Says whether the store can keep delivered events.
+    fn keeps_delivered(&self) -> bool {
+        false
+    }
+    /// Moves delivered events out of the outbox, where the store can keep them; otherwise removes them.
+    async fn keep_delivered(&self, events: &[Queued], _keep: Keep) -> StoreResult<()> {
+        self.acknowledge(events).await
+    }
     /// Closes the store for all who use it: its files are closed and its lock is free when the function returns. Later
     /// questions fail because the store has stopped.
     async fn close(&self) -> StoreResult<()>;

@@ -53,6 +53,14 @@ fn what_is_wrong_with_a_sink_names_its_key() {
             "sink s: rotate_every: found \"59s\", expected a duration from \"1m\" to \"31d\"",
         ),
         (
+            "type = \"stdout\"\nkeep_delivered = \"a day\"",
+            "sink s: keep_delivered: found \"a day\", expected a duration from \"1m\" to \"31d\", such as \"24h\"",
+        ),
+        (
+            "type = \"stdout\"\nmax_delivered_bytes = 9",
+            "sink s: max_delivered_bytes: found without `keep_delivered`, expected it beside that",
+        ),
+        (
             "type = \"file\"\npath = \"a\"\nmax_outbox_bytes = \"1\"",
             "sink s: max_outbox_bytes: found \"1\", expected a number of bytes from 1; write 1",
         ),

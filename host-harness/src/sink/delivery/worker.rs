@@ -24,7 +24,7 @@ use crate::sink::shares::SeenDisk;
 use crate::sink::{
     Apart, DeliveryError, FileConfig, HttpConfig, Lines, SinkConfig, SinkError, SinkKind, SinkTrouble, Stall, Writer,
 };
-use crate::store::{Backlog, Partition, Queued, StoreError, Waiting};
+use crate::store::{Backlog, Keep, Partition, Queued, StoreError, Waiting};
 
 /// The result of one step of a delivery.
 enum DeliveryStep {
@@ -43,7 +43,7 @@ struct WorkerState {
     writer: Option<Box<dyn Writer>>,
     size: Size,
     /// Events that the sink has but that are not yet removed from the store.
-    taken: Vec<Queued>,
+    taken: Taken,
     /// Events of batches that the sink took only in part, which must not be sent again: they go to the dead letters.
     refused: Vec<(Queued, SinkTrouble)>,
     held: HeldTenants,
@@ -58,6 +58,14 @@ pub(super) struct HeldEvent {
     /// The file to which it would be appended.
     pub(super) path: PathBuf,
     pub(super) bytes: u64,
+}
+
+/// Events that are removed from the outbox.
+#[derive(Default)]
+struct Taken {
+    events: Vec<Queued>,
+    /// Whether the sink has them, and not the file of dead letters.
+    is_delivered: bool,
 }
 
 /// Limits of the next batch's size.
@@ -110,7 +118,7 @@ impl SharedDeliveries {
     /// last worker with the sink's old configuration, so that others may begin.
     pub(super) async fn work(&self, sink: &Arc<OpenSink>, partition: &Partition, tenant: &str) -> bool {
         let size = Size { most: limits::BATCH_EVENTS, probe: limits::BATCH_EVENTS };
-        let (taken, held) = (Vec::new(), HeldTenants::new());
+        let (taken, held) = (Taken::default(), HeldTenants::new());
         let mut state = WorkerState { writer: None, size, taken, refused: Vec::new(), held };
         let mut failures = 0;
         while self.inner.lock().leads(sink) {
@@ -253,9 +261,9 @@ impl SharedDeliveries {
     ) -> Result<DeliveryStep, Stall> {
         let _place = sink.places.acquire().await;
         let WorkerState { writer, size, taken, refused, held } = state;
-        if !taken.is_empty() {
+        if !taken.events.is_empty() {
             // The sink has these events; only the store must still remove them.
-            self.acknowledge(partition, taken).await?;
+            self.acknowledge(sink, partition, taken).await?;
             return Ok(DeliveryStep::Delivered);
         }
         self.release(sink, partition, held).await?;
@@ -266,8 +274,8 @@ impl SharedDeliveries {
         if let Some(next) = refused.iter().position(|(event, _)| !held.contains_key(&event.tenant)) {
             let (event, trouble) = &refused[next];
             if self.write_dead_letters(sink, partition, std::slice::from_ref(event), trouble, held).await? {
-                taken.push(refused.remove(next).0);
-                self.acknowledge(partition, taken).await?;
+                *taken = Taken { events: vec![refused.remove(next).0], is_delivered: false };
+                self.acknowledge(sink, partition, taken).await?;
             }
             return Ok(DeliveryStep::Again);
         }
@@ -296,6 +304,7 @@ impl SharedDeliveries {
         if let Some(disk) = disk.filter(|_| answer.is_err()) {
             batch.iter().for_each(|event| self.shares.give_back(&disk, &event.tenant, line_bytes(event)));
         }
+        let is_delivered = answer.is_ok();
         match answer {
             Ok(warning) => {
                 size.probe = size.probe.saturating_mul(2);
@@ -327,20 +336,22 @@ impl SharedDeliveries {
                 size.probe = size.probe.saturating_mul(2);
             }
             Err(DeliveryError::Stalled(stall)) => return Err(stall),
-            Err(DeliveryError::Apart(apart)) => return self.sort(partition, batch, *apart, taken, refused).await,
+            Err(DeliveryError::Apart(apart)) => {
+                return self.sort((sink, partition), batch, *apart, taken, refused).await;
+            }
         }
-        *taken = batch;
-        self.acknowledge(partition, taken).await?;
+        *taken = Taken { events: batch, is_delivered };
+        self.acknowledge(sink, partition, taken).await?;
         Ok(DeliveryStep::Delivered)
     }
 
     /// Removes the events of a batch that the sink took from the outbox, and adds those that it refused to `refused`.
     async fn sort(
         &self,
-        partition: &Partition,
+        (sink, partition): (&OpenSink, &Partition),
         batch: Vec<Queued>,
         apart: Apart,
-        taken: &mut Vec<Queued>,
+        taken: &mut Taken,
         refused: &mut Vec<(Queued, SinkTrouble)>,
     ) -> Result<DeliveryStep, Stall> {
         let Apart { taken: numbers, refused: mut troubles, stall, warning } = apart;
@@ -352,9 +363,9 @@ impl SharedDeliveries {
             let trouble = troubles.remove(&event.number)?;
             Some((event, trouble))
         }));
-        *taken = had;
-        if !taken.is_empty() {
-            self.acknowledge(partition, taken).await?;
+        *taken = Taken { events: had, is_delivered: true };
+        if !taken.events.is_empty() {
+            self.acknowledge(sink, partition, taken).await?;
         }
         stall.map_or(Ok(DeliveryStep::Delivered), Err)
     }
@@ -496,13 +507,19 @@ impl SharedDeliveries {
     }
 
     /// Removes a batch from the outbox, and from `taken`.
-    async fn acknowledge(&self, partition: &Partition, taken: &mut Vec<Queued>) -> Result<(), StoreError> {
+    async fn acknowledge(&self, sink: &OpenSink, partition: &Partition, taken: &mut Taken) -> Result<(), StoreError> {
         failpoint::pass("delivery-acknowledge");
-        self.store.acknowledge(taken).await?;
+        match sink.config.keep_delivered.filter(|_| taken.is_delivered) {
+            Some((span, bytes)) => {
+                let keep = Keep { now: (self.clock)(), span, bytes };
+                self.store.keep_delivered(&taken.events, keep).await?;
+            }
+            None => self.store.acknowledge(&taken.events).await?,
+        }
         failpoint::pass("delivery-acknowledged");
         let mut inner = self.inner.lock();
-        let tenants: BTreeSet<String> = taken.iter().map(|event| event.tenant.clone()).collect();
-        for event in taken.drain(..) {
+        let tenants: BTreeSet<String> = taken.events.iter().map(|event| event.tenant.clone()).collect();
+        for event in taken.events.drain(..) {
             let count = inner.waiting.entry((partition.sink.clone(), event.tenant)).or_default();
             count.add(-1, -signed(event.body.len() as u64));
         }

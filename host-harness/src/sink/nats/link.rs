@@ -37,7 +37,7 @@ struct Teller {
 }
 
 /// The reason why a request has no answer.
-pub(super) enum Unanswered {
+pub(super) enum Unreplied {
     /// The message is larger than the servers accept, with the reason.
     TooLarge(String),
     /// The connection is of no use any more.
@@ -166,33 +166,33 @@ impl NatsLink {
     }
 
     /// Sends a message to a subject, and returns the answer.
-    pub(super) async fn request(&self, subject: &str, headers: HeaderMap, payload: Bytes) -> Result<Bytes, Unanswered> {
+    pub(super) async fn request(&self, subject: &str, headers: HeaderMap, payload: Bytes) -> Result<Bytes, Unreplied> {
         let request = Request::new().headers(headers).payload(payload).timeout(Some(limits::NATS_ACK_TIMEOUT));
         let sent = self.client.send_request(subject.to_owned(), request);
         let late = || {
             let why = format!("did not answer within {} s", limits::NATS_ACK_TIMEOUT.as_secs());
-            Unanswered::Ended(self.trouble("timeout", Blame::Receiver, why))
+            Unreplied::Ended(self.trouble("timeout", Blame::Receiver, why))
         };
         let answer = tokio::select! {
             biased;
             // The client waits without a limit of its own for a place among the waiting requests.
             answer = tokio::time::timeout(limits::NATS_ACK_TIMEOUT, sent) => answer.map_err(|_| late())?,
-            trouble = self.end() => return Err(Unanswered::Ended(trouble)),
+            trouble = self.end() => return Err(Unreplied::Ended(trouble)),
         };
         answer.map(|message| message.payload).map_err(|error| match error.kind() {
-            RequestErrorKind::NoResponders => Unanswered::NoResponders,
+            RequestErrorKind::NoResponders => Unreplied::NoResponders,
             RequestErrorKind::TimedOut => late(),
-            RequestErrorKind::MaxPayloadExceeded => Unanswered::TooLarge(cause::chain(&error)),
-            _ => Unanswered::Ended(self.trouble("transport", Blame::Receiver, cause::chain(&error))),
+            RequestErrorKind::MaxPayloadExceeded => Unreplied::TooLarge(cause::chain(&error)),
+            _ => Unreplied::Ended(self.trouble("transport", Blame::Receiver, cause::chain(&error))),
         })
     }
 
     /// Asks the API of JetStream.
     pub(super) async fn ask<T: DeserializeOwned>(&self, subject: &str, payload: Vec<u8>) -> Result<T, SinkTrouble> {
         let answer = self.request(subject, HeaderMap::new(), payload.into()).await.map_err(|error| match error {
-            Unanswered::Ended(trouble) => trouble,
-            Unanswered::TooLarge(why) => self.trouble("transport", Blame::Receiver, why),
-            Unanswered::NoResponders => {
+            Unreplied::Ended(trouble) => trouble,
+            Unreplied::TooLarge(why) => self.trouble("transport", Blame::Receiver, why),
+            Unreplied::NoResponders => {
                 let fix = "fix: switch JetStream on in the servers and for the account";
                 self.trouble("nats-no-jetstream", Blame::Receiver, format!("JetStream does not answer; {fix}"))
             }

@@ -22,7 +22,7 @@ use source_host::credentials::secret::Secret;
 pub use self::stream::{NatsStream, StreamSettings};
 pub use self::subject::{NatsSubject, SubjectError};
 
-use self::link::{NatsLink, Unanswered};
+use self::link::{NatsLink, Unreplied};
 use super::{Apart, DeliveryError, DeliveryFuture, SinkTrouble, Stall, Writer};
 use crate::store::{Partition, Queued};
 
@@ -209,12 +209,12 @@ impl NatsWriter {
         headers.insert("Nats-Expected-Stream", self.config.stream.name.as_str());
         let answer = link.request(&self.subject, headers, event.body.clone().into()).await;
         let answer = answer.map_err(|error| match error {
-            Unanswered::Ended(trouble) => Unpublished::Ended(trouble),
-            Unanswered::TooLarge(why) => {
+            Unreplied::Ended(trouble) => Unpublished::Ended(trouble),
+            Unreplied::TooLarge(why) => {
                 let why = format!("{why}; fix: raise `max_payload` of the servers");
                 Unpublished::Refused(link.trouble("nats-too-large", Blame::Receiver, why))
             }
-            Unanswered::NoResponders => {
+            Unreplied::NoResponders => {
                 let why = format!("nobody takes the subject {}: the stream has no leader, or is gone", self.subject);
                 // The next connection looks for the stream.
                 Unpublished::Ended(link.trouble("nats-no-responders", Blame::Receiver, why))

@@ -15,8 +15,8 @@ use crate::store::reading::StoreReader;
 use crate::store::shards::Lease;
 use crate::store::space::FreeSpace;
 use crate::store::{
-    Backlog, FeedRow, KeptRow, Partition, PollRecord, Queued, ScopeRow, Store, StoreError, StoreErrorKind, StorePlace,
-    StoreResult, Throttle,
+    Backlog, FeedRow, Keep, KeptRow, Partition, PollRecord, Queued, ScopeRow, Store, StoreError, StoreErrorKind,
+    StorePlace, StoreResult, Throttle,
 };
 
 type StoreJob = Box<dyn FnOnce(&mut SqliteStore) + Send>;
@@ -182,6 +182,15 @@ impl Store for SqliteHandle {
     async fn acknowledge(&self, events: &[Queued]) -> StoreResult<()> {
         let numbers: Vec<i64> = events.iter().map(|event| event.number).collect();
         self.ask(move |store| store.acknowledge(&numbers)).await
+    }
+
+    fn keeps_delivered(&self) -> bool {
+        true
+    }
+
+    async fn keep_delivered(&self, events: &[Queued], keep: Keep) -> StoreResult<()> {
+        let numbers: Vec<i64> = events.iter().map(|event| event.number).collect();
+        self.ask(move |store| store.keep_delivered(&numbers, keep)).await
     }
 
     async fn close(&self) -> StoreResult<()> {

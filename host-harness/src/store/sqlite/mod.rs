@@ -1,6 +1,7 @@
 //! The store in one SQLite file, with a write-ahead log that is synced with every transaction, and a lock file that
 //! keeps a second collector out while readers stay possible.
 
+mod delivered;
 pub mod for_tests;
 mod handle;
 mod lock;
@@ -375,6 +376,7 @@ impl SqliteStore {
                  )",
                 [before as i64],
             )?;
+            delivered::forget(connection, now)?;
             connection.execute("DELETE FROM throttle WHERE until <= ?1", [now as i64]).map(drop)
         })
     }

@@ -125,6 +125,36 @@ pub(super) const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE scope ADD COLUMN figure TEXT;
 ",
+    // Delivered events of sinks that keep them, with the numbers that they had in the outbox, and the sums of their
+    // bytes.
+    "
+    CREATE TABLE delivered (
+        number INTEGER PRIMARY KEY,
+        sink TEXT NOT NULL,
+        tenant TEXT NOT NULL,
+        feed TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        uid TEXT NOT NULL,
+        time INTEGER NOT NULL,
+        body BLOB NOT NULL,
+        delivered INTEGER NOT NULL,
+        until INTEGER NOT NULL
+    );
+    CREATE INDEX delivered_until ON delivered (sink, tenant, until);
+    CREATE TABLE delivered_bytes (
+        sink TEXT NOT NULL,
+        tenant TEXT NOT NULL,
+        bytes INTEGER NOT NULL,
+        PRIMARY KEY (sink, tenant)
+    ) WITHOUT ROWID;
+    CREATE TRIGGER delivered_added AFTER INSERT ON delivered BEGIN
+        INSERT INTO delivered_bytes VALUES (new.sink, new.tenant, length(new.body))
+        ON CONFLICT (sink, tenant) DO UPDATE SET bytes = bytes + excluded.bytes;
+    END;
+    CREATE TRIGGER delivered_removed AFTER DELETE ON delivered BEGIN
+        UPDATE delivered_bytes SET bytes = bytes - length(old.body) WHERE sink = old.sink AND tenant = old.tenant;
+    END;
+",
 ];
 
 /// Configures a connection; returns the fault that makes the file unusable.

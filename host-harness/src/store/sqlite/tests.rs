@@ -1,5 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use source_host::contract::{Measure, Scope};
 use source_host::digest::ShortDigest;
@@ -10,7 +11,7 @@ use super::*;
 use crate::store::budget::Budgets;
 use crate::store::reading::{Series, StoreReader};
 use crate::store::space::Room;
-use crate::store::{NewEvent, Polling, Standing, Store};
+use crate::store::{DeliveredCount, DeliveredQuery, Keep, NewEvent, Polling, Standing, Store};
 
 fn record(scope: &str, state: &str, events: usize) -> PollRecord {
     let text = |text: &str| text.to_owned();
@@ -402,4 +403,54 @@ fn a_file_of_an_earlier_version_is_read_once_a_collector_opened_it() {
     assert_eq!(error.what, StoreErrorKind::Older { found: 2, known: MIGRATIONS.len() as u32 });
     drop(SqliteStore::open(&file).unwrap());
     assert!(SqliteReader::open(&file).unwrap().scopes().unwrap().is_empty());
+}
+
+#[test]
+fn delivered_events_are_kept_within_their_time_and_bytes_and_go_back_in_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = SqliteStore::open(&folder.path().join("c.db")).unwrap();
+    let partition = Partition { sink: "lake".to_owned(), tenant: None, feed: None };
+    let queued = |store: &mut SqliteStore| store.queued(&partition, &[], 100, usize::MAX).unwrap();
+    let numbers = |events: &[Queued]| events.iter().map(|event| event.number).collect::<Vec<_>>();
+    let all = DeliveredQuery { sink: "lake".to_owned(), since: 0, until: u64::MAX >> 1, tenant: None, feed: None };
+    let kept = |store: &mut SqliteStore, query: &DeliveredQuery| {
+        store.count_delivered(query).unwrap().iter().map(|count| count.events).sum::<u64>()
+    };
+    let keep = |now: u64| Keep { now, span: Duration::from_secs(60), bytes: 45_000 };
+
+    store.commit(&record("one", "a", 3)).unwrap();
+    let first = queued(&mut store);
+    store.keep_delivered(&numbers(&first), keep(1_000)).unwrap();
+    store.commit(&record("two", "b", 2)).unwrap();
+    let second = queued(&mut store);
+    store.keep_delivered(&numbers(&second), keep(2_000)).unwrap();
+    // A repeated acknowledgement keeps nothing twice; five bodies of 10,000 bytes have no room.
+    store.keep_delivered(&numbers(&second), keep(3_000)).unwrap();
+    assert_eq!(store.backlog().unwrap(), Vec::new());
+    let count = DeliveredCount { tenant: "contoso".to_owned(), feed: "prod".to_owned(), events: 4, bytes: 40_000 };
+    assert_eq!(store.count_delivered(&all).unwrap(), [count]);
+    for (query, expected) in [
+        (DeliveredQuery { since: 1_001, ..all.clone() }, 2),
+        (DeliveredQuery { until: 2_000, ..all.clone() }, 2),
+        (DeliveredQuery { tenant: Some("fabrikam".to_owned()), ..all.clone() }, 0),
+        (DeliveredQuery { feed: Some("prod".to_owned()), ..all.clone() }, 4),
+        (DeliveredQuery { sink: "other".to_owned(), ..all.clone() }, 0),
+    ] {
+        assert_eq!(kept(&mut store, &query), expected, "{query:?}");
+    }
+
+    // Events that go back come before those that wait, and are gone from the kept ones.
+    store.commit(&record("three", "c", 1)).unwrap();
+    assert_eq!(store.redeliver(&all).unwrap(), 4);
+    assert_eq!(store.redeliver(&all).unwrap(), 0);
+    let again = queued(&mut store);
+    let expected = [&first[1..], &second[..]].concat();
+    assert_eq!((&again[..4], again.len()), (&expected[..], 5));
+
+    // Time passes for a sink that delivers, and for one that does not.
+    store.keep_delivered(&numbers(&again[..2]), keep(10_000)).unwrap();
+    store.keep_delivered(&numbers(&again[2..]), keep(70_000)).unwrap();
+    assert_eq!(kept(&mut store, &all), 3);
+    store.prune(0, 130_000).unwrap();
+    assert_eq!(kept(&mut store, &all), 0);
 }

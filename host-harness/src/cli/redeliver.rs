@@ -1,0 +1,127 @@
+//! `redeliver`: puts delivered events that a sink keeps back into the outbox.
+
+use std::io::{self, Write};
+
+use anyhow::Context;
+use host_harness::config::{self, Config};
+use host_harness::store::sqlite::SqliteStore;
+use host_harness::store::{DeliveredCount, DeliveredQuery};
+use serde_json::json;
+use source_host::limits::milliseconds;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::{PROGRESS, STDOUT, UsageError, problems_of};
+
+/// The chosen sink and events, as the user wrote them.
+pub struct RedeliverOptions {
+    /// Id of the sink.
+    pub sink: String,
+    /// Begin of the deliveries.
+    pub since: String,
+    /// End of the deliveries.
+    pub until: Option<String>,
+    /// Id of the tenant.
+    pub tenant: Option<String>,
+    /// Id of the feed.
+    pub feed: Option<String>,
+}
+
+/// Puts events back, or with `dry_run` counts them alone. Returns the exit status.
+pub fn redeliver(config: &Config, choice: RedeliverOptions, dry_run: bool, json: bool, now: u64) -> anyhow::Result<u8> {
+    if problems_of(config) {
+        return Ok(2);
+    }
+    let query = query(config, choice, now)?;
+    let file = &config.collector.state;
+    if !file.exists() {
+        say!("there is nothing to deliver again: there is no state in {}", file.display());
+        return Ok(1);
+    }
+    let opened = SqliteStore::open(file);
+    let mut store =
+        opened.context("`redeliver` needs the state for itself: stop `run`, and start it again afterwards")?;
+    let counts = store.count_delivered(&query)?;
+    let (events, bytes) =
+        counts.iter().fold((0, 0), |(events, bytes), count| (events + count.events, bytes + count.bytes));
+    let mut done = 0;
+    // An event is in one of the two places, whenever the command ends.
+    while !dry_run && done < events {
+        let _doing = PROGRESS.begin(format!("{done} of {events} events are back in the outbox"));
+        match store.redeliver(&query)? {
+            0 => break,
+            more => done += more as u64,
+        }
+    }
+    store.close()?;
+    let text = match json {
+        true => object(&query, &counts, dry_run) + "\n",
+        false => shown(&query, &counts, dry_run),
+    };
+    io::stdout().write_all(text.as_bytes()).context(STDOUT)?;
+    if events == 0 {
+        say!("the state keeps no such events; a sink keeps events that it delivered while it had `keep_delivered`");
+    } else if !dry_run {
+        say!("{events} events of {bytes} bytes wait for the sink {}: the next `run` delivers them", query.sink);
+    }
+    Ok(u8::from(events == 0))
+}
+
+fn query(config: &Config, choice: RedeliverOptions, now: u64) -> Result<DeliveredQuery, UsageError> {
+    let RedeliverOptions { sink, since, until, tenant, feed } = choice;
+    if !config.sinks.iter().any(|known| known.id == sink) {
+        let known: Vec<&str> = config.sinks.iter().map(|known| known.id.as_str()).collect();
+        return Err(UsageError(format!("--sink: found no sink {sink:?}, expected one of: {}", known.join(", "))));
+    }
+    let since = moment("--since", &since, now)?;
+    let until = until.map_or(Ok(u64::MAX >> 1), |until| moment("--until", &until, now))?;
+    Ok(DeliveredQuery { sink, since, until, tenant, feed })
+}
+
+/// Reads a time, or the duration that lies between it and now.
+fn moment(option: &str, text: &str, now: u64) -> Result<u64, UsageError> {
+    if let Some(span) = config::duration(text) {
+        return Ok(now.saturating_sub(milliseconds(span)));
+    }
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok();
+    let time = time.and_then(|time| u64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok());
+    time.ok_or_else(|| {
+        UsageError(format!(
+            "{option}: found {text:?}, expected a duration such as 2h, or a time such as 2026-11-28T06:00:00Z"
+        ))
+    })
+}
+
+fn shown(query: &DeliveredQuery, counts: &[DeliveredCount], dry_run: bool) -> String {
+    let fate = if dry_run { "would be delivered again" } else { "are delivered again" };
+    let line = |count: &DeliveredCount| {
+        let DeliveredCount { tenant, feed, events, .. } = count;
+        format!("{} · {tenant} · {feed}: {events} events {fate}\n", query.sink)
+    };
+    counts.iter().map(line).collect()
+}
+
+fn object(query: &DeliveredQuery, counts: &[DeliveredCount], dry_run: bool) -> String {
+    let feeds: Vec<_> = counts
+        .iter()
+        .map(
+            |count| json!({ "tenant": count.tenant, "feed": count.feed, "events": count.events, "bytes": count.bytes }),
+        )
+        .collect();
+    let events: u64 = counts.iter().map(|count| count.events).sum();
+    json!({ "sink": query.sink, "events": events, "dry_run": dry_run, "feeds": feeds }).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_a_duration_ago_or_a_time() {
+        let moment = |text| moment("--since", text, 10_000_000).map_err(|error| error.0);
+        assert_eq!(moment("2h"), Ok(2_800_000));
+        assert_eq!(moment("1970-01-01T00:00:01Z"), Ok(1_000));
+        assert_eq!(moment("1970-01-01T01:00:01.5+01:00"), Ok(1_500));
+        assert!(moment("yesterday").unwrap_err().starts_with("--since: found \"yesterday\", expected a duration"));
+    }
+}

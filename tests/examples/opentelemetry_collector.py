@@ -10,7 +10,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from receiver import Receiver, Refusal
 from stage import ROOT, Collector, Fault, free_port, lines, over_restarts, settled, uid, written
-from tenzir import PROGRAM, Tenzir
+from tenzir import PROGRAM, receiving
 
 TOKEN = "a-token-of-the-test"
 
@@ -95,14 +95,9 @@ def partial_success(harness, service, folder):
 
 def tenzir(harness, service, folder):
     """The operator `accept_otlp` of Tenzir, an implementation by others."""
-    port, out = free_port(), folder / "out.ndjson"
+    port = free_port()
     collector = configured(harness, service, folder, port)
-    pipeline = folder / "otlp.tql"
-    pipeline.write_text(
-        f'accept_otlp "127.0.0.1:{port}", transport="http"\nto_file "{out}", append=true {{\n  write_ndjson\n}}\n'
-    )
-    pipe = Tenzir(folder, pipeline)
-    pipe.start()
+    pipeline, out = receiving(folder, f'accept_otlp "127.0.0.1:{port}", transport="http"')
     collector.start()
     collector.sends(300)
 
@@ -110,7 +105,7 @@ def tenzir(harness, service, folder):
         bodies = [record["body"]["json_value"] for record in lines(out)]
         return [plain(json_format.Parse(body, AnyValue())) for body in bodies]
 
-    return settled(collector, pipe, came, repeated=0)
+    return settled(collector, pipeline, came, repeated=0)
 
 
 def settings():

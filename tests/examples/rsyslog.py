@@ -1,6 +1,8 @@
 """rsyslog of Debian reads the collector's files."""
 
-from stage import Collector, Fault, Pipeline, installed, libraries, lines, modules, over_restarts, settled, until, written
+from stage import (
+    Collector, Pipeline, installed, libraries, lines, modules, over_restarts, over_rotation, put_aside, settled, written,
+)
 
 PROGRAM = installed("rsyslogd")
 
@@ -43,27 +45,12 @@ def rotated(harness, service, folder):
     pipeline.start()
     collector.start()
     collector.sends(500)
-    return settled_with(collector, pipeline, events, came)
+    return f"{settled(collector, pipeline, came)}, {put_aside(events)} files put aside"
 
 
 def rotated_while_stopped(harness, service, folder):
     collector, pipeline, events, came = files(harness, service, folder, rotate=True)
-    pipeline.start()
-    collector.start()
-    collector.sends(200)
-    pipeline.stop()
-    before = len(list(events.glob("*.ndjson.*")))
-    until(lambda: len(list(events.glob("*.ndjson.*"))) > before + 2, "files that are put aside")
-    pipeline.start()
-    return settled_with(collector, pipeline, events, came)
-
-
-def settled_with(collector, pipeline, events, came):
-    words = settled(collector, pipeline, came)
-    count = len(list(events.glob("*.ndjson.*")))
-    if count < 4:
-        raise Fault(f"{count} files were put aside")
-    return f"{words}, {count} files put aside"
+    return over_rotation(collector, pipeline, events, came)
 
 
 TRIALS = [file, rotated, rotated_while_stopped]

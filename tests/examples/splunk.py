@@ -5,7 +5,7 @@ from pathlib import Path
 
 from receiver import Receiver, Refusal, parsed
 from stage import Collector, free_port, lines, over_restarts, settled, uid, written
-from tenzir import PROGRAM, Tenzir
+from tenzir import PROGRAM, receiving
 
 TOKEN = "0a1b2c3d-0000-4000-8000-0123456789ab"
 
@@ -73,12 +73,9 @@ def documented(harness, service, folder):
 
 def tenzir(harness, service, folder):
     """The operator `accept_splunk` of Tenzir, an implementation by others."""
-    port, out = free_port(), folder / "out.ndjson"
+    port = free_port()
     collector = configured(harness, service, folder, port)
-    pipeline = folder / "splunk.tql"
-    pipeline.write_text(
-        f'accept_splunk "127.0.0.1:{port}", hec_token="{TOKEN}"\nto_file "{out}", append=true {{\n  write_ndjson\n}}\n'
-    )
+    pipeline, out = receiving(folder, f'accept_splunk "127.0.0.1:{port}", hec_token="{TOKEN}"')
 
     def came():
         # It takes texts that look like a time for one: one member of each event.
@@ -87,11 +84,9 @@ def tenzir(harness, service, folder):
             event["metadata"]["log_version"] = event["metadata"]["log_version"].removesuffix("T00:00:00Z")
         return events
 
-    tenzir = Tenzir(folder, pipeline)
-    tenzir.start()
     collector.start()
     collector.sends(300)
-    return settled(collector, tenzir, came)
+    return settled(collector, pipeline, came)
 
 
 TRIALS = [documented, *([tenzir] if PROGRAM.exists() else [])]

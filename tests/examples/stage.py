@@ -299,6 +299,26 @@ def settled(collector, pipeline, came, lost=0, repeated=None):
     return compare(expected, came(), lost, repeated)
 
 
+def put_aside(events, least=4):
+    """The number of files that the collector put aside."""
+    count = len(list(events.glob("*.ndjson.*")))
+    if count < least:
+        raise Fault(f"{count} files were put aside")
+    return count
+
+
+def over_rotation(collector, pipeline, events, came):
+    """Files are put aside while the pipeline is stopped, and read when it is back."""
+    pipeline.start()
+    collector.start()
+    collector.sends(200)
+    pipeline.stop()
+    before = put_aside(events, least=0)
+    until(lambda: put_aside(events, least=0) > before + 2, "files that are put aside")
+    pipeline.start()
+    return f"{settled(collector, pipeline, came)}, {put_aside(events)} files put aside"
+
+
 def begin():
     OWN.processes = []
 

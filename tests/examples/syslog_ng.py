@@ -4,7 +4,8 @@ import os
 import signal
 
 from stage import (
-    Collector, Fault, Pipeline, compare, installed, libraries, lines, modules, over_restarts, settled, started_by, until, written,
+    Collector, Pipeline, compare, installed, libraries, lines, modules, over_restarts, over_rotation, put_aside, settled, started_by,
+    until, written,
 )
 
 PROGRAM = installed("syslog-ng")
@@ -53,24 +54,13 @@ def rotated(harness, service, folder):
     pipeline.start()
     collector.start()
     collector.sends(500)
-    words = settled(collector, pipeline, came, repeated=0)
-    count = len(list(events.glob("*.ndjson.*")))
-    if count < 4:
-        raise Fault(f"{count} files were put aside")
-    return f"{words}, {count} files put aside"
+    return f"{settled(collector, pipeline, came, repeated=0)}, {put_aside(events)} files put aside"
 
 
 def rotated_while_stopped(harness, service, folder):
     """The pattern of the page, which reads the files that were put aside while syslog-ng was stopped, too."""
     collector, pipeline, events, came = files(harness, service, folder, '"*.ndjson*"', rotate=True)
-    pipeline.start()
-    collector.start()
-    collector.sends(200)
-    pipeline.stop()
-    before = len(list(events.glob("*.ndjson.*")))
-    until(lambda: len(list(events.glob("*.ndjson.*"))) > before + 2, "files that are put aside")
-    pipeline.start()
-    return settled(collector, pipeline, came)
+    return over_rotation(collector, pipeline, events, came)
 
 
 def program(harness, service, folder):

@@ -18,6 +18,15 @@ class Tenzir(Pipeline):
         return [PROGRAM, "--file", self.pipeline]
 
 
+def receiving(folder, operator):
+    """Starts a pipeline that receives by an operator of Tenzir, and returns it with the file that it writes."""
+    out, file = folder / "out.ndjson", folder / "receiver.tql"
+    file.write_text(f'{operator}\nto_file "{out}", append=true {{\n  write_ndjson\n}}\n')
+    pipeline = Tenzir(folder, file)
+    pipeline.start()
+    return pipeline, out
+
+
 def run(pipeline):
     """Runs a pipeline to its end, and returns its standard output."""
     done = subprocess.run([PROGRAM, "--file", pipeline], capture_output=True, text=True)

@@ -270,16 +270,7 @@ Everything that is configured appears from the start, with 0 for what never happ
 configuration. Counters begin at 0 with each start of the collector, as `rate` and `increase` expect. Times are Unix seconds, 0 for never.
 The answer is compressed for a reader that accepts `gzip`.
 
-[deploy/prometheus](../deploy/prometheus/README.md) has eleven tested alerts, and a dashboard for Grafana. Shorter ones, to begin with:
-
-| alert | expression |
-|---|---|
-| a feed gives no data, or never did | `time() - collector_last_collected_timestamp_seconds > 3 * 3600` |
-| a credential expires within two weeks | `collector_credential_expiry_timestamp_seconds - time() < 14 * 86400` |
-| a sink takes no events | `collector_sink_outbox_events > 0 and on (sink) time() - max by (sink) (collector_sink_last_delivery_timestamp_seconds) > 900` |
-| events were refused for good | `increase(collector_sink_dead_letters_total[1h]) > 0` |
-| a feed is left out | `collector_feeds_left_out > 0` |
-| a configuration is not accepted | `increase(collector_reloads_total{good=\"false\"}[10m]) > 0` |
+[deploy/prometheus](../deploy/prometheus/README.md) has eleven tested alerts, and a dashboard for Grafana.
 
 `collector_last_collected_timestamp_seconds` of a feed with several scopes is the time of the scope that was collected the longest time ago.
 A scope that has nothing to collect, such as a subscription without Defender for Cloud, does not count as long as others are collected.

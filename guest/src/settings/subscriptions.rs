@@ -1,5 +1,7 @@
 //! The subscriptions to poll.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::forms::is_guid;
@@ -40,7 +42,7 @@ fn guids(reader: &mut SettingsReader, key: &str, expected: &str) -> Vec<String> 
     if many && values.is_empty() && key == "subscription_id" {
         reader.problem(key, "an empty list", expected);
     }
-    let mut guids = Vec::new();
+    let (mut guids, mut known) = (Vec::new(), BTreeSet::new());
     for (index, value) in values.iter().enumerate() {
         let place = if many { format!("{key}/{index}") } else { key.to_owned() };
         match value {
@@ -49,10 +51,10 @@ fn guids(reader: &mut SettingsReader, key: &str, expected: &str) -> Vec<String> 
                     reader.warn(&place, "white space around the value, which was trimmed", "the value alone");
                 }
                 let guid = text.trim().to_ascii_lowercase();
-                if guids.contains(&guid) {
-                    reader.warn(&place, "a subscription that is already in the list", "each once");
-                } else {
+                if known.insert(guid.clone()) {
                     guids.push(guid);
+                } else {
+                    reader.warn(&place, "a subscription that is already in the list", "each once");
                 }
             }
             Value::String(text) => {

@@ -1,7 +1,14 @@
 //! Making and updating the tables, and databases that cannot be used.
 
-use host_harness::store::postgres::schema;
+use std::path::Path;
+
+use host_harness::store::postgres::address::{self, ServerAddress};
+use host_harness::store::postgres::{PostgresStore, schema};
 use host_harness::store::{Store, StoreErrorKind};
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use source_host::credentials::certificates::{self, Authorities};
+use source_host::credentials::client_certificate::ClientCertificate;
 
 use super::{new_on, open};
 use crate::support::postgres::{SUPERUSER, Server};
@@ -127,4 +134,73 @@ async fn a_password_is_asked_for_and_never_shown() {
     let (_, text) = refused(&url(":hunter3")).await;
     assert!(text.contains(&format!("refused the role {database}")) && !text.contains("hunter"), "{text}");
     assert!(open(&url(":hunter2")).await.is_ok());
+}
+
+/// Makes an authority, and a certificate with its key that the authority signed for a name.
+fn signed(names: &[&str]) -> (String, Vec<(String, String)>) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&key).unwrap().pem();
+    let issuer = Issuer::new(params, key);
+    let signed = names.iter().map(|name| {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![(*name).to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, *name);
+        (params.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem())
+    });
+    (authority, signed.collect())
+}
+
+#[tokio::test]
+async fn a_server_is_trusted_by_its_certificate_and_name_and_the_collector_by_its_own() {
+    let (authority, signed) = signed(&["localhost", "state-role"]);
+    let settings =
+        "fsync = off\nssl = on\nssl_cert_file = 'own.pem'\nssl_key_file = 'own.key'\nssl_ca_file = 'ca.pem'\n";
+    let rules = "hostssl all \"state-role\" all cert\nhost all all all trust\n";
+    let files =
+        [("own.pem", &*signed[0].0), ("own.key", &*signed[0].1), ("ca.pem", &*authority), ("pg_hba.conf", rules)];
+    let server = Server::with_files(settings, &files);
+    let superuser = server.superuser("postgres").await;
+    superuser.batch_execute("CREATE ROLE \"state-role\" LOGIN SUPERUSER").await.unwrap();
+    let address = |host: &str| {
+        let url = format!("postgres://state-role@{host}:{}/postgres?sslmode=verify-full", server.port);
+        let mut address = address::parse(&url).unwrap();
+        address.authorities = certificates::authorities(authority.as_bytes(), Path::new("ca.pem")).unwrap();
+        let identity = format!("{}{}", signed[1].1, signed[1].0);
+        address.identity = Some(ClientCertificate::read(&identity).unwrap());
+        address
+    };
+    let told = async |address: ServerAddress| match PostgresStore::open(address).await {
+        Ok(_) => String::new(),
+        Err(error) => error.to_string(),
+    };
+    assert_eq!(told(address("localhost")).await, "");
+    let stranger = told(ServerAddress { authorities: Authorities::default(), ..address("localhost") }).await;
+    assert!(stranger.contains("UnknownIssuer") && stranger.contains("`state_ca_file`"), "{stranger}");
+    let other = told(address("127.0.0.1")).await;
+    assert!(other.contains("the TLS of 127.0.0.1") && other.contains("not valid for name"), "{other}");
+    let nobody = told(ServerAddress { identity: None, ..address("localhost") }).await;
+    assert!(nobody.contains("localhost"), "{nobody}");
+    let shared = Server::shared();
+    let plain =
+        address::parse(&format!("postgres://super@localhost:{}/postgres?sslmode=verify-full", shared.port)).unwrap();
+    let plain = told(plain).await;
+    assert!(plain.contains("offers no TLS, expected `ssl = on` there"), "{plain}");
+}
+
+#[tokio::test]
+async fn the_command_for_an_owner_prints_what_collectors_need() {
+    let server = Server::shared();
+    let database = server.database().await;
+    let superuser = server.superuser(&database).await;
+    superuser.batch_execute(&format!("CREATE ROLE \"it's {database}\" LOGIN")).await.unwrap();
+    let printed = crate::support::command().args(["schema", "--role", &format!("it's {database}")]).output().unwrap();
+    assert!(printed.status.success());
+    let script = String::from_utf8(printed.stdout).unwrap();
+    for _ in 0..2 {
+        superuser.batch_execute(&script).await.unwrap();
+    }
+    let steps = superuser.query_one("SELECT count(*) FROM host_harness.schema_step", &[]).await.unwrap();
+    assert_eq!(steps.get::<_, i64>(0), i64::from(schema::KNOWN));
 }

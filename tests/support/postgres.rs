@@ -35,9 +35,22 @@ impl Server {
 
     /// Starts a server with these lines in its configuration.
     pub fn start(settings: &str) -> Server {
+        Server::with_files(settings, &[])
+    }
+
+    /// Starts a server with these lines in its configuration, and these files in its folder.
+    pub fn with_files(settings: &str, files: &[(&str, &str)]) -> Server {
         let folder = copied();
         let data = folder.join("data");
         fs::write(data.join("postgresql.auto.conf"), settings).unwrap();
+        for (name, text) in files {
+            let file = data.join(name);
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+            if is_root() {
+                chown(&file, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+        }
         Server::on(folder)
     }
 

@@ -57,7 +57,7 @@ impl Stage {
         let free = Arc::new(AtomicU64::new(1 << 40));
         let looking = Arc::clone(&free);
         let space = FreeSpace::new(move || Some(Room { free: looking.load(Ordering::SeqCst), total: 1 << 40 }));
-        let store = for_tests::with_space(SqliteStore::open(&state).unwrap(), space);
+        let store = for_tests::with_space(SqliteStore::open(state.file().unwrap()).unwrap(), space);
         let writes = Arc::new(AtomicUsize::new(0));
         let store = Arc::new(SqliteHandle::start(store).unwrap());
         let store = Flaky { store, is_full: Arc::clone(&disk_is_full), writes: Arc::clone(&writes) };

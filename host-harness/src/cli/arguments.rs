@@ -256,6 +256,15 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Prints the statements that make or update the tables of a state in PostgreSQL.
+    #[command(
+        after_help = "Example:\n  host-harness schema --role collector | psql -v ON_ERROR_STOP=1 -d collector    # as the owner of the database"
+    )]
+    Schema {
+        /// Also gives this role the rights that a collector needs, and no others.
+        #[arg(long)]
+        role: Option<String>,
+    },
     /// Serves a simulated Entra ID and Azure Resource Manager until it is stopped.
     #[command(
         after_help = "Examples:\n  host-harness simulate > simulated.toml      # a configuration for it, on standard output\n  host-harness simulate --scenario throttled  # a fault; --list shows all\n  host-harness simulate --day 10m             # a day in ten minutes\n  host-harness simulate --json                # for programs"

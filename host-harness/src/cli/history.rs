@@ -34,7 +34,7 @@ pub fn history(
 ) -> anyhow::Result<u8> {
     let is_wrong = problems_of(config);
     let Some(stored) = StoredRows::read(config)? else {
-        say!("there is no history yet: there is no state in {}", config.collector.state.display());
+        say!("there is no history yet: there is no state in {}", config.collector.state);
         return Ok(if is_wrong { 2 } else { 1 });
     };
     let row = find(&stored.rows, feed, scope)?;

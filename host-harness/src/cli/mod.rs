@@ -1,12 +1,13 @@
 //! The command line: events on standard output, everything for people on standard error.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use host_harness::built_in;
 use host_harness::check as connection;
 use host_harness::collector::once::Output;
@@ -16,12 +17,14 @@ use host_harness::environment;
 use host_harness::limits;
 use host_harness::run::{self, Start};
 use host_harness::sink::Stdout;
+use host_harness::store::postgres::schema;
 use parking_lot::Mutex;
 use source_host::clock;
 use source_host::plugin::compiler::Compiler;
 use source_host::plugin::engine::Host;
 use source_host::progress::Progress;
 use source_simulator::estate::Estate;
+use tokio::task::block_in_place;
 
 use crate::cli::arguments::{Arguments, Command};
 use crate::cli::conformance::{conform, conform_host, write_probe};
@@ -88,11 +91,21 @@ pub async fn command(Arguments { plugin, cache, command, .. }: Arguments) -> any
         }
         Command::Status { config, tenant, state, sort, page, json } => {
             let query = status::query(tenant, state, sort, page);
-            status::status(&status::load(&config.path()), &query, json, clock::system()())
+            let config = status::load(&config.path());
+            // The reader of a state on a server waits for its answers.
+            block_in_place(|| status::status(&config, &query, json, clock::system()()))
         }
         Command::History { config, scope, feed, days, json } => {
             let config = status::load(&config.path());
-            history::history(&config, feed.as_deref(), &scope, days.into(), json, clock::system()())
+            block_in_place(|| history::history(&config, feed.as_deref(), &scope, days.into(), json, clock::system()()))
+        }
+        Command::Schema { role } => {
+            let mut script = schema::script();
+            if let Some(role) = role {
+                script += &schema::grants(&role);
+            }
+            io::stdout().write_all(script.as_bytes()).context(STDOUT)?;
+            Ok(0)
         }
         Command::Redeliver { config, sink, since, until, tenant, feed, dry_run, json } => {
             let (config, choice) =

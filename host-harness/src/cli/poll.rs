@@ -7,7 +7,7 @@ use std::time::Instant;
 use host_harness::collector::once::{self, Output};
 use host_harness::collector::work::Pipeline;
 use host_harness::config::admission::Checked;
-use host_harness::config::{Config, event_files};
+use host_harness::config::{Config, StateConfig, event_files};
 use host_harness::limits;
 use host_harness::run;
 use host_harness::sink::{SinkTrouble, Stdout};
@@ -42,7 +42,7 @@ pub async fn tick(
     event_files::keep_off_state(&mut config, state);
     let (sinks, budgets) = (std::mem::take(&mut config.sinks), config.collector.budgets);
     let checked = check(host, config, plugin).await?;
-    let store = run::store(state)?;
+    let store = run::store(&StateConfig::File(state.to_owned())).await?;
     let pipeline = run::pipeline(store, budgets, &sinks, &checked.network, clock, stdout).await?;
     let report = once_with(&checked, &pipeline).await;
     pipeline.close().await;

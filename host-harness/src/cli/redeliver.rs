@@ -33,7 +33,10 @@ pub fn redeliver(config: &Config, choice: RedeliverOptions, dry_run: bool, json:
         return Ok(2);
     }
     let query = query(config, choice, now)?;
-    let file = &config.collector.state;
+    let Some(file) = config.collector.state.file() else {
+        let words = "a state on a server keeps no delivered events, expected a state in a file";
+        return Err(UsageError(format!("`redeliver`: {words}")).into());
+    };
     if !file.exists() {
         say!("there is nothing to deliver again: there is no state in {}", file.display());
         return Ok(1);

@@ -6,15 +6,16 @@ use std::path::Path;
 
 use anyhow::Context;
 use host_harness::collector::{ExpiringRow, NextAttempt, SnapshotRow, cleaned};
-use host_harness::config::{Config, FeedConfig};
+use host_harness::config::{Config, FeedConfig, StateConfig};
 use host_harness::environment;
 use host_harness::overview::figures::{Average, percent, trend};
 use host_harness::overview::history::{self, Course, RowHistory};
 use host_harness::overview::{Choice, Condition, Extent, Query, choose, counted};
 use host_harness::run::page::words::{NEW_CREDENTIAL, ago, day, difference, moment, next, next_time, number, points};
+use host_harness::store::postgres::reading::PostgresReader;
 use host_harness::store::reading::StoreReader;
 use host_harness::store::sqlite::reading::SqliteReader;
-use host_harness::store::{Polling, ScopeRow};
+use host_harness::store::{Polling, ScopeRow, StoreError, StoreErrorKind};
 use host_harness::{limits, terminal};
 use serde_json::{Value, json};
 use source_host::credentials::expiry;
@@ -44,11 +45,15 @@ pub struct StoredRows<'a> {
 impl<'a> StoredRows<'a> {
     /// Reads the rows of the configured feeds, without their secrets. `None` if no collector has made the store yet.
     pub fn read(config: &'a Config) -> anyhow::Result<Option<StoredRows<'a>>> {
-        let file = &config.collector.state;
-        if !file.exists() {
-            return Ok(None);
-        }
-        let reader = Box::new(SqliteReader::open(file)?);
+        let reader: Box<dyn StoreReader> = match &config.collector.state {
+            StateConfig::File(file) if !file.exists() => return Ok(None),
+            StateConfig::File(file) => Box::new(SqliteReader::open(file)?),
+            StateConfig::Server(address) => match PostgresReader::open((**address).clone()) {
+                Ok(reader) => Box::new(reader),
+                Err(StoreError { what: StoreErrorKind::Older { found: 0, .. }, .. }) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            },
+        };
         let feeds: HashMap<&str, &FeedConfig> = config.feeds.iter().map(|feed| (feed.id.as_str(), feed)).collect();
         let mut rows = Vec::new();
         for row in reader.scopes()? {
@@ -115,7 +120,7 @@ pub fn status(config: &Config, query: &Query, json: bool, now: u64) -> anyhow::R
     let Some(mut stored) = StoredRows::read(config)? else {
         say!(
             "no scope was collected yet: there is no state in {}\n  fix: start `run` or `poll --state` with this configuration",
-            config.collector.state.display()
+            config.collector.state
         );
         return Ok(if is_wrong { 2 } else { 1 });
     };

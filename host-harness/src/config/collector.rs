@@ -1,20 +1,28 @@
 //! The table `[collector]`.
 
+use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use source_host::credentials::secret::Secret;
+use source_host::credentials::secret::{self, Secret};
 use source_host::limits::LOG_BYTES_A_MINUTE;
 
+use super::network::authorities;
 use super::reader::{ConfigFile, ConfigReader, Node, Table};
-use super::reference::token;
-use super::{Environment, SeenFile};
+use super::reference::{secret, token};
+use super::sinks::{References, identity};
+use super::{CaFile, Environment, SeenFile};
+use crate::files;
 use crate::limits;
 use crate::store::budget::{Budgets, KEY_OF_FEED, KEY_OF_TENANT};
+use crate::store::postgres::address::{self, EXAMPLE, ServerAddress};
 use crate::store::space::KEY_OF_FLOOR;
 
 pub(super) const COLLECTOR: &[&str] = &[
     "state",
+    PASSWORD,
+    AUTHORITIES,
+    CERTIFICATE,
     "listen",
     "token",
     "max_polls",
@@ -28,11 +36,46 @@ pub(super) const COLLECTOR: &[&str] = &[
 /// The key that limits the bytes that a feed writes to the log.
 const LOG_KEY: &str = "max_log_bytes_per_minute";
 
+/// The keys of a state on a server.
+const PASSWORD: &str = "state_password";
+const AUTHORITIES: &str = "state_ca_file";
+const CERTIFICATE: &str = "state_client_certificate";
+
+/// The place of the state.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StateConfig {
+    /// A file of SQLite.
+    File(PathBuf),
+    /// A database of PostgreSQL.
+    Server(Box<ServerAddress>),
+}
+
+impl StateConfig {
+    /// The file, if the state is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            StateConfig::File(file) => Some(file),
+            StateConfig::Server(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for StateConfig {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StateConfig::File(file) => write!(formatter, "{}", file.display()),
+            StateConfig::Server(address) => address.fmt(formatter),
+        }
+    }
+}
+
 /// The table `[collector]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CollectorConfig {
-    /// The file of the store.
-    pub state: PathBuf,
+    /// The place of the store.
+    pub state: StateConfig,
+    /// The folder of dead letters: that of the state's file, or that of the configuration.
+    pub folder: PathBuf,
     /// The address of metrics, health and status page; without it, they are not served.
     pub listen: Option<SocketAddr>,
     /// The token that a reader of these pages must present.
@@ -50,7 +93,8 @@ pub struct CollectorConfig {
 impl Default for CollectorConfig {
     fn default() -> CollectorConfig {
         CollectorConfig {
-            state: PathBuf::from("collector.db"),
+            state: StateConfig::File(PathBuf::from("collector.db")),
+            folder: PathBuf::new(),
             listen: None,
             token: None,
             polls: limits::POLLS,
@@ -66,16 +110,38 @@ pub(super) fn read(
     table: Option<Table<'_>>,
     first: Option<&ConfigFile<'_>>,
     files: &mut Vec<SeenFile>,
+    certificates: &mut Vec<CaFile>,
     environment: Environment<'_>,
 ) -> CollectorConfig {
     let mut collector = CollectorConfig::default();
     if let Some(source) = first {
-        collector.state = source.beside("collector.db");
+        let file = source.beside("collector.db");
+        collector.folder = files::folder(&file).to_owned();
+        collector.state = StateConfig::File(file);
     }
     let Some(mut table) = table else { return collector };
     reader.known(&mut table, COLLECTOR);
-    if let Some(path) = table.child("state").and_then(|node| state(reader, &node)) {
-        collector.state = path;
+    match table.child("state") {
+        Some(node) if node.as_text().is_some_and(|text| address::is_address(&text)) => {
+            // The keys of the server are read even if its address is wrong, so that all problems are told.
+            let address = server(reader, &node);
+            let mut references = References { files, certificates, environment };
+            if let Some(address) = identified(reader, &table, &node, address, &mut references) {
+                collector.state = StateConfig::Server(Box::new(address));
+            }
+        }
+        node => {
+            if let Some(path) = node.and_then(|node| state(reader, &node)) {
+                collector.folder = files::folder(&path).to_owned();
+                collector.state = StateConfig::File(path);
+            }
+            for own in [PASSWORD, AUTHORITIES, CERTIFICATE].iter().filter_map(|key| table.child(key)) {
+                let message = format!(
+                    "found beside a `state` that is a file, expected the address of a server, such as {EXAMPLE:?}"
+                );
+                reader.problem(&own, message);
+            }
+        }
     }
     collector.token = table.child("token").and_then(|node| token(reader, &node, files, environment));
     if let Some(node) = table.child("listen") {
@@ -115,14 +181,82 @@ pub(super) fn read(
     collector
 }
 
+/// Reads the address of a server. Messages do not show it: a part of it may be a password.
+fn server(reader: &mut ConfigReader, node: &Node<'_>) -> Option<ServerAddress> {
+    match address::parse(&node.as_text()?) {
+        Ok(address) => {
+            if address.hosts.iter().any(|host| host.password.is_some()) {
+                let message =
+                    format!("has a password in plain text; write {PASSWORD} = {{ env = \"…\" }} or {{ file = \"…\" }}");
+                reader.warning(node, message);
+            }
+            for host in address.plain_hosts() {
+                reader.warning(node, format!("connections to {host} are not encrypted; leave sslmode=disable out"));
+            }
+            Some(address)
+        }
+        Err(fault) => {
+            reader.problem(node, fault.to_string());
+            None
+        }
+    }
+}
+
+/// Adds the password, the certificates and the key that the table or a password file has for a server.
+fn identified(
+    reader: &mut ConfigReader,
+    table: &Table<'_>,
+    node: &Node<'_>,
+    address: Option<ServerAddress>,
+    references: &mut References<'_>,
+) -> Option<ServerAddress> {
+    let password = table.child(PASSWORD).map(|node| secret(reader, &node, references.files, references.environment));
+    let trusted = table.child(AUTHORITIES).map(|node| authorities(reader, &node, references.files));
+    let identity = table.child(CERTIFICATE).map(|node| identity(reader, &node, references));
+    let mut address = address?;
+    if let Some(authorities) = trusted.flatten() {
+        address.authorities = authorities.authorities.clone();
+        references.certificates.push(authorities);
+    }
+    address.identity = identity.flatten();
+    match password {
+        Some(password) => {
+            for host in &mut address.hosts {
+                host.password.clone_from(&password);
+            }
+        }
+        None => from_file(reader, node, &mut address, references),
+    }
+    Some(address)
+}
+
+/// Takes the passwords that are missing from the password file of PostgreSQL's programs.
+fn from_file(reader: &mut ConfigReader, node: &Node<'_>, address: &mut ServerAddress, references: &mut References<'_>) {
+    let own = (references.environment)("PGPASSFILE").map(PathBuf::from);
+    let of_home = || Some(Path::new(&(references.environment)("HOME")?).join(".pgpass"));
+    let Some(path) = own.or_else(of_home).filter(|path| path.is_file()) else { return };
+    if let Some(words) = files::too_open(&path) {
+        reader.warning(node, format!("the password file {}: {words}", path.display()));
+    }
+    references.files.push(SeenFile::now(path.clone()));
+    match secret::read(&path) {
+        Ok(text) => {
+            let found: Vec<Option<Secret>> =
+                address.hosts.iter().map(|host| address::password_of_file(&text, address, host)).collect();
+            for (host, password) in address.hosts.iter_mut().zip(found) {
+                host.password = host.password.take().or(password);
+            }
+        }
+        Err(error) => reader.warning(node, format!("cannot read the password file: {}", error.of(&path))),
+    }
+}
+
 /// Reads the file of the store.
 fn state(reader: &mut ConfigReader, node: &Node<'_>) -> Option<PathBuf> {
     let text = reader.text(node, "the path of a file")?;
     let lower = text.trim().to_lowercase();
     // The rest of the address may be a password.
-    let found = if ["postgres:", "postgresql:"].iter().any(|scheme| lower.starts_with(scheme)) {
-        "the address of a database server, which is not supported yet"
-    } else if lower == ":memory:" || lower.starts_with("file:") && lower.contains("mode=memory") {
+    let found = if lower == ":memory:" || lower.starts_with("file:") && lower.contains("mode=memory") {
         "a database in memory, which loses everything when the collector ends"
     } else if lower.contains("://") || ["file:", "sqlite:", "mysql:", "redis:"].iter().any(|it| lower.starts_with(it)) {
         "an address (URL)"

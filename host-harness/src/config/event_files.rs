@@ -36,9 +36,10 @@ struct ClaimedFile {
 }
 
 impl EventFiles {
-    pub(super) fn new(state: &Path, files: &[SeenFile], plugins: &[PathBuf]) -> EventFiles {
+    pub(super) fn new(state: Option<&Path>, files: &[SeenFile], plugins: &[PathBuf]) -> EventFiles {
         let mut places = EventFiles::default();
-        for end in ["", "-wal", "-shm", "-journal", ".lock"] {
+        let ends = ["", "-wal", "-shm", "-journal", ".lock"];
+        for (state, end) in state.iter().flat_map(|state| ends.map(|end| (state, end))) {
             let mut path = state.as_os_str().to_owned();
             path.push(end);
             let path = places.folded(Path::new(&path));
@@ -168,7 +169,7 @@ impl EventFiles {
 /// Refuses files of events and dead letters that are this state, or a file beside it. A state that the command line names
 /// is not known when the configuration is read.
 pub fn keep_off_state(config: &mut Config, state: &Path) {
-    let mut files = EventFiles::new(state, &[], &[]);
+    let mut files = EventFiles::new(Some(state), &[], &[]);
     let mut problems = Vec::new();
     for feed in &config.feeds {
         for sink in config.sinks.iter().filter(|sink| feed.sinks.contains(&sink.id)) {

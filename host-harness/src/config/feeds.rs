@@ -33,8 +33,8 @@ pub struct FeedContext<'a> {
     pub tops: &'a [Table<'a>],
     /// The sinks.
     pub sinks: &'a [ReadSink],
-    /// The file of the state.
-    pub state: &'a Path,
+    /// The file of the state, if it is one.
+    pub state: Option<&'a Path>,
     /// The first file.
     pub whole: Option<&'a Path>,
     /// The id of the only feed to read, if one is given.

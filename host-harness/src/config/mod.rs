@@ -30,7 +30,7 @@ mod start_error;
 mod suggestion;
 mod syntax;
 
-pub use self::collector::CollectorConfig;
+pub use self::collector::{CollectorConfig, StateConfig};
 pub use self::near::nearest;
 pub use self::network::{CaFile, NetworkConfig};
 pub use self::pins::{Pin, Pins};
@@ -243,20 +243,24 @@ fn parse_all(files: &[(PathBuf, String)], complete: bool, only: Option<&str>, en
         reader.known(top, TOP);
     }
     let table = one_table(&mut reader, &tops, "collector");
-    config.collector = collector::read(&mut reader, table, sources.first(), &mut config.files, environment);
+    config.collector =
+        collector::read(&mut reader, table, sources.first(), &mut config.files, &mut config.certificates, environment);
     let mut table = one_table(&mut reader, &tops, "network");
     config.network = network::read(&mut reader, table.as_mut(), &mut config.files);
+    if let (StateConfig::Server(address), Some(ca_file)) = (&mut config.collector.state, &config.network.ca_file) {
+        address.authorities.roots.extend(ca_file.authorities.roots.iter().cloned());
+    }
     let first = sources.first().map_or(Path::new(""), |source| source.file);
     config.network.proxy = proxy::read(&mut reader, table.as_ref(), first, &mut config.files, environment);
     let sinks = sinks::read(&mut reader, &tops, &mut config, environment);
     let mut defaults = one_table(&mut reader, &tops, "feed_defaults");
     let whole = sources.first().map(|source| source.file);
-    let state = &config.collector.state;
+    let state = config.collector.state.file();
     let context = feeds::FeedContext { tops: &tops, sinks: &sinks, state, whole, only, environment };
     (config.feeds, config.named) = feeds::read(&mut reader, &context, defaults.as_mut(), &mut config.files);
     config.sinks = sinks.into_iter().filter_map(|sink| sink.config).collect();
     if config.sinks.is_empty() {
-        let stdout = SinkConfig::stdout(&config.collector.state);
+        let stdout = SinkConfig::stdout(&config.collector.folder);
         for feed in &mut config.feeds {
             feed.sinks = vec![stdout.id.clone()];
         }

@@ -60,11 +60,11 @@ pub struct ReadSink {
     pub place: ConfigPlace,
 }
 
-/// The files and variables to which the tables refer.
-struct References<'a> {
-    environment: Environment<'a>,
-    files: &'a mut Vec<SeenFile>,
-    certificates: &'a mut Vec<CaFile>,
+/// The files and variables to which tables refer.
+pub(super) struct References<'a> {
+    pub environment: Environment<'a>,
+    pub files: &'a mut Vec<SeenFile>,
+    pub certificates: &'a mut Vec<CaFile>,
 }
 
 /// Reads the sinks, including those with problems. Adds to the configuration's files, and its certificates.
@@ -93,7 +93,7 @@ pub fn read(
             sinks.push(ReadSink { id: written, config: None, place });
             continue;
         };
-        let beside = || Some(collector.state.with_file_name(format!("dead-letters-{id}.ndjson")));
+        let beside = || Some(collector.folder.join(format!("dead-letters-{id}.ndjson")));
         // The files of a second sink with the same id would clash with those of the first, which only follows from the
         // id.
         let Some(dead_letters) = dead_letters.unwrap_or_else(beside).filter(|_| !is_second) else {
@@ -339,7 +339,11 @@ fn authorities(reader: &mut ConfigReader, node: &Node<'_>, references: &mut Refe
 }
 
 /// Reads the certificate that a sink shows, with its private key.
-fn identity(reader: &mut ConfigReader, node: &Node<'_>, references: &mut References<'_>) -> Option<ClientCertificate> {
+pub(super) fn identity(
+    reader: &mut ConfigReader,
+    node: &Node<'_>,
+    references: &mut References<'_>,
+) -> Option<ClientCertificate> {
     let pem = secret(reader, node, references.files, references.environment)?;
     match ClientCertificate::read(pem.expose()) {
         Ok(identity) => {

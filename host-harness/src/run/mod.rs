@@ -30,7 +30,7 @@ use crate::admitted::tenants::Tenants;
 use crate::collector::work::Pipeline;
 use crate::collector::{Collector, LeftOutRow, StatusSnapshot};
 use crate::config::admission::{Admission, Checked, Faults, LeftOut};
-use crate::config::{self, CollectorConfig, ConfigProblem, NetworkConfig, Pins, SeenFile, StartError};
+use crate::config::{self, CollectorConfig, ConfigProblem, NetworkConfig, Pins, SeenFile, StartError, StateConfig};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::overview::Extent;
@@ -42,6 +42,7 @@ use crate::sink::delivery::{Deliveries, Surroundings};
 use crate::sink::disk::RealDisk;
 use crate::sink::{SinkConfig, Stdout};
 use crate::store::budget::Budgets;
+use crate::store::postgres::PostgresStore;
 use crate::store::shards::Shards;
 use crate::store::sqlite::{SqliteHandle, SqliteStore};
 use crate::store::{SharedStore, StoreError};
@@ -100,10 +101,14 @@ impl Start {
     }
 }
 
-/// Opens the state in this file.
-pub fn store(state: &Path) -> Result<SharedStore, StartError> {
-    let store = SqliteHandle::start(SqliteStore::open(state)?).map_err(StartError::of_host)?;
-    Ok(Arc::new(store))
+/// Opens the state, and updates its tables.
+pub async fn store(state: &StateConfig) -> Result<SharedStore, StartError> {
+    Ok(match state {
+        StateConfig::File(file) => {
+            Arc::new(SqliteHandle::start(SqliteStore::open(file)?).map_err(StartError::of_host)?)
+        }
+        StateConfig::Server(address) => Arc::new(PostgresStore::open((**address).clone()).await?),
+    })
 }
 
 /// Connects an open store with the sinks that deliver its events.
@@ -158,7 +163,7 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), StartE
     let Loaded { collector: config, sinks, checked, admission, files, network } = loaded;
     tell_odd(&checked.warnings, &[]);
     let stdout = Arc::new(Mutex::new(std::io::stdout()));
-    let store = store(&config.state)?;
+    let store = store(&config.state).await?;
     let pipeline = pipeline(store, config.budgets, &sinks, &checked.network, &start.clock, stdout).await?;
     let (questions, asked) = mpsc::channel(16);
     let server = match config.listen {
@@ -175,7 +180,7 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), StartE
     let (polls, of_tenant) = (config.polls, config.polls_of_tenant);
     let count = checked.feeds.len();
     let collector = Collector::new(pipeline, tenants, compact(checked.feeds), polls, of_tenant).await?;
-    tracing::info!("collecting {}, state in {}", number(count, "feed"), config.state.display());
+    tracing::info!("collecting {}, state in {}", number(count, "feed"), config.state);
     let left_out = tell_left_out(&collector, &checked.left_out, &[], false);
     let late = LateFeeds::of_start(admission, &checked.left_out, (start.clock)());
     let driver = RunLoop {
@@ -454,6 +459,7 @@ impl RunLoop {
         self.collector.reload(feeds, &going_on, config.polls, config.polls_of_tenant, impatient);
         self.config = CollectorConfig {
             state: self.config.state.clone(),
+            folder: self.config.folder.clone(),
             listen: self.config.listen,
             token: self.config.token.clone(),
             ..config

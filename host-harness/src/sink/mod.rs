@@ -349,13 +349,13 @@ impl SinkKind {
 }
 
 impl SinkConfig {
-    /// The sink `stdout`, which is used if the configuration names no sink.
-    pub fn stdout(state: &Path) -> SinkConfig {
+    /// The sink `stdout`, which is used if the configuration names no sink, with its dead letters in a folder.
+    pub fn stdout(folder: &Path) -> SinkConfig {
         SinkConfig {
             id: "stdout".to_owned(),
             kind: SinkKind::Stdout,
             max_outbox_bytes: crate::limits::OUTBOX_BYTES,
-            dead_letters: state.with_file_name("dead-letters-stdout.ndjson"),
+            dead_letters: folder.join("dead-letters-stdout.ndjson"),
             min_free_bytes: None,
             keep_delivered: None,
         }
@@ -594,7 +594,7 @@ mod tests {
         let sink = |path: &str| {
             let path = Template::new(path).unwrap();
             let kind = SinkKind::File(FileConfig { path, rotate_bytes: 1, rotate_every: None, keep_files: None });
-            SinkConfig { kind, ..SinkConfig::stdout(Path::new("c.db")) }.partition("t", "f")
+            SinkConfig { kind, ..SinkConfig::stdout(Path::new(".")) }.partition("t", "f")
         };
         let partition = |tenant: Option<&str>, feed: Option<&str>| Partition {
             sink: "stdout".to_owned(),

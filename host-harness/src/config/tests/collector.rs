@@ -1,6 +1,8 @@
 //! `[collector]`: where the collector listens, and its state.
 
 use super::*;
+use source_host::credentials::secret::Secret;
+
 use crate::store::budget::Budgets;
 
 #[test]
@@ -19,7 +21,7 @@ fn the_collector_listens_to_others_only_with_a_token() {
     let budgets = collector("max_state_bytes_per_feed = 5\nmax_state_bytes_per_tenant = 7").unwrap().collector.budgets;
     assert_eq!((budgets.feed_bytes, budgets.tenant_bytes), (5, 7));
     assert_eq!(collector("").unwrap().collector.budgets, Budgets::default());
-    assert_eq!(collector("state = \"x/y.db\"").unwrap().collector.state, Path::new("x/y.db"));
+    assert_eq!(collector("state = \"x/y.db\"").unwrap().collector.state.file(), Some(Path::new("x/y.db")));
 }
 
 #[test]
@@ -33,7 +35,8 @@ fn a_state_is_a_regular_file() {
         ("file:x.db", "an address (URL)"),
         ("mysql://root:hunter2@db/x", "an address (URL), expected the path of a file"),
         ("redis://db", "an address (URL)"),
-        ("Postgres://u:hunter2@db/x", "the address of a database server, which is not supported yet"),
+        ("Postgres://u:hunter2@db/x?sslmode=require", "another sslmode, expected sslmode=verify-full"),
+        ("postgres:hunter2", "an address that cannot be read, expected one such as postgres://"),
         ("/dev/null", "\"/dev/null\", which is a device"),
     ] {
         let text = format!("[collector]\nstate = {state:?}\n{}", feed("a", ""));
@@ -58,4 +61,57 @@ fn an_address_of_ipv6_with_a_port_is_meant_in_brackets() {
         let problems = read(&sink, None).unwrap_err();
         assert!(problems[0].contains("; write \"otlp\""), "{problems:?}");
     }
+}
+
+#[test]
+fn a_state_on_a_server_has_its_password_and_certificates_beside_it() {
+    let server = |lines: &str| {
+        let config = parse(
+            Path::new("conf/c.toml"),
+            &format!("[collector]\n{lines}\n[[sink]]\nid = \"s\"\ntype = \"stdout\"\n{}", feed("a", "")),
+            None,
+            &|name| (name == "PASSWORD").then(|| " hunter2\n".to_owned()),
+        );
+        let told: Vec<String> = config.warnings.iter().chain(&config.problems).map(ConfigProblem::to_string).collect();
+        assert!(!format!("{config:?}{told:?}").contains("hunter2"));
+        (config, told)
+    };
+    let address = |config: &Config| match &config.collector.state {
+        StateConfig::Server(address) => (**address).clone(),
+        StateConfig::File(file) => panic!("{}", file.display()),
+    };
+    let (config, told) = server("state = \"postgres://me@db1,db2/state\"\nstate_password = { env = \"PASSWORD\" }");
+    assert_eq!(
+        told.iter().filter(|line| line.contains("state")).count(),
+        1,
+        "only the space around the secret: {told:?}"
+    );
+    let passwords = address(&config).hosts.into_iter().map(|host| host.password.unwrap().expose().to_owned());
+    assert_eq!(passwords.collect::<Vec<_>>(), ["hunter2", "hunter2"]);
+    assert_eq!(config.sinks[0].dead_letters, Path::new("conf/dead-letters-s.ndjson"));
+    let (_, told) = server("state = \"postgres://me:hunter2@db1/state?sslmode=disable\"");
+    assert!(
+        told[0].contains("collector.state: has a password in plain text; write state_password = { env"),
+        "{told:?}"
+    );
+    assert!(told[1].contains("collector.state: connections to db1 are not encrypted"), "{told:?}");
+    let (_, told) = server("state = \"postgres://me@db1/state\"\nstate_password = \"hunter2\"");
+    assert!(told[0].contains("collector.state_password: found the value itself"), "{told:?}");
+    let (_, told) = server("state = \"postgres://me@db1/state\"\nstate_ca_file = \"none.pem\"");
+    assert!(told[0].contains("collector.state_ca_file: cannot read"), "{told:?}");
+}
+
+#[test]
+fn the_password_file_of_postgresql_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("passwords");
+    std::fs::write(&file, "db1:*:*:*:one\n*:5433:state:me:two\n").unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let text = format!("[collector]\nstate = \"postgres://me@db1,db2:5433,db3/state\"\n{}", feed("a", ""));
+    let path = file.to_string_lossy().into_owned();
+    let config = parse(Path::new("c.toml"), &text, None, &|name| (name == "PGPASSFILE").then(|| path.clone()));
+    let StateConfig::Server(address) = &config.collector.state else { panic!("no server") };
+    let passwords: Vec<_> = address.hosts.iter().map(|host| host.password.as_ref().map(Secret::expose)).collect();
+    assert_eq!(passwords, [Some("one"), Some("two"), None]);
+    assert!(config.files.iter().any(|seen| seen.path == file), "a change of the file is seen");
 }

@@ -14,7 +14,7 @@ fn a_folder_is_one_configuration() {
     let config = config.unwrap();
     assert_eq!(config.feeds[0].interval.as_ref().map(|interval| interval.time), Some(Duration::from_secs(7_200)));
     assert_eq!(config.sinks.len(), 2);
-    assert!(config.collector.state.ends_with("here.db"));
+    assert!(config.collector.state.file().unwrap().ends_with("here.db"));
 }
 
 #[test]

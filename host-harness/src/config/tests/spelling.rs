@@ -350,8 +350,13 @@ const VALUES: &[(&str, &str, &str)] = &[
     ),
     (
         STATE,
-        "state = \"postgres://u:hunter2@h/db\"",
-        "collector.state: found the address of a database server, which is not supported yet, expected the path of a file",
+        "state = \"postgres://u:hunter2@h\"",
+        "collector.state: found an address without a database, expected one such as postgres://",
+    ),
+    (
+        STATE,
+        "state_password = { env = \"SECRET\" }",
+        "collector.state_password: found beside a `state` that is a file, expected the address of a server",
     ),
     (STATE, "max_polls = \"64\"", "collector.max_polls: found \"64\", expected a number of polls from 1; write 64"),
     (

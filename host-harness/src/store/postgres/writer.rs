@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::Closing;
 use super::connection::Link;
-use super::writing::{self, Results, ScopeWrite, Unanswered};
+use super::writing::{self, FailedWrite, Results, ScopeWrite};
 use crate::limits;
 use crate::store::budget::StoredBytes;
 use crate::store::shards::Lease;
@@ -172,7 +172,7 @@ impl PollWriter {
                     let lost = || StoreErrorKind::Other(Cause::new("a transaction has the number of another one"));
                     return unanswered.ok_or_else(lost);
                 }
-                Err(Unanswered { error, results }) => {
+                Err(FailedWrite { error, results }) => {
                     unanswered = results.or(unanswered);
                     error
                 }
@@ -189,10 +189,10 @@ impl PollWriter {
         }
     }
 
-    async fn attempt(&self, entries: &[ScopeWrite<'_>]) -> Result<Option<Results>, Unanswered> {
+    async fn attempt(&self, entries: &[ScopeWrite<'_>]) -> Result<Option<Results>, FailedWrite> {
         let connection = self.link.connection().await?;
         let written = writing::write(&connection, &self.me, self.number, entries).await;
-        if let Err(Unanswered { error: StoreErrorKind::Server(fault), .. }) = &written
+        if let Err(FailedWrite { error: StoreErrorKind::Server(fault), .. }) = &written
             && fault.asks_to_connect()
         {
             self.link.part(&connection).await;

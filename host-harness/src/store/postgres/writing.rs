@@ -40,15 +40,15 @@ impl<'a> ScopeWrite<'a> {
 pub(super) type Results = Vec<Result<StoredBytes, StoreErrorKind>>;
 
 /// A transaction that was not answered.
-pub(super) struct Unanswered {
+pub(super) struct FailedWrite {
     pub error: StoreErrorKind,
     /// Its results if the server has it; `None` if the server was not told to commit.
     pub results: Option<Results>,
 }
 
-impl From<StoreErrorKind> for Unanswered {
-    fn from(error: StoreErrorKind) -> Unanswered {
-        Unanswered { error, results: None }
+impl From<StoreErrorKind> for FailedWrite {
+    fn from(error: StoreErrorKind) -> FailedWrite {
+        FailedWrite { error, results: None }
     }
 }
 
@@ -162,12 +162,12 @@ pub(super) async fn write(
     me: &str,
     number: i64,
     entries: &[ScopeWrite<'_>],
-) -> Result<Option<Results>, Unanswered> {
+) -> Result<Option<Results>, FailedWrite> {
     failpoint::pass("commit-begin");
     let begun = begin(connection, me, number, entries).await;
     let decided = match begun {
         // An earlier attempt, whose answer was lost, has committed.
-        Ok(None) => return connection.run("ROLLBACK").await.map(|()| None).map_err(Unanswered::from),
+        Ok(None) => return connection.run("ROLLBACK").await.map(|()| None).map_err(FailedWrite::from),
         Ok(Some(read)) => decide(connection, entries, read).await,
         Err(error) => Err(error),
     };
@@ -184,7 +184,7 @@ pub(super) async fn write(
             failpoint::pass("commit-durable");
             Ok(Some(results))
         }
-        Err(error) if connection.is_closed() => Err(Unanswered { error, results: Some(results) }),
+        Err(error) if connection.is_closed() => Err(FailedWrite { error, results: Some(results) }),
         Err(error) => Err(error.into()),
     }
 }

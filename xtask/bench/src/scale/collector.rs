@@ -127,7 +127,7 @@ impl Stage {
         let failed = |error: &dyn std::fmt::Display| format!("the collector of {feeds} feeds: {error}");
         let host = built_in::host(None, Compiler::this_program()).map_err(|error| failed(&error))?;
         let checked = admission::check(&host, config, None, &clock.read).await.map_err(|error| failed(&error))?;
-        let store = run::store(&state).map_err(|error| failed(&error))?;
+        let store = run::store(&state).await.map_err(|error| failed(&error))?;
         let output = Arc::new(Mutex::new(std::io::sink()));
         let pipeline = run::pipeline(store, budgets, &sinks, &checked.network, &clock.read, output);
         let pipeline = pipeline.await.map_err(|error| failed(&error))?;

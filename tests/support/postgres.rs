@@ -40,7 +40,7 @@ impl Server {
 
     /// Starts a server with these lines in its configuration, and these files in its folder.
     pub fn with_files(settings: &str, files: &[(&str, &str)]) -> Server {
-        let folder = copied();
+        let folder = made();
         let data = folder.join("data");
         fs::write(data.join("postgresql.auto.conf"), settings).unwrap();
         for (name, text) in files {
@@ -142,24 +142,16 @@ pub fn said(folder: &Path) -> String {
     fs::read_to_string(folder.join("log")).unwrap_or_default()
 }
 
-/// Makes a folder with a new cluster, a copy of one that is made once.
-fn copied() -> PathBuf {
-    static TEMPLATE: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let template = TEMPLATE.get_or_init(|| {
-        let template = tempfile::tempdir().unwrap();
-        opened(template.path());
-        let mut command = Command::new(program("initdb"));
-        command.args(["--no-sync", "--no-instructions", "-A", "trust", "-E", "UTF8", "--locale=C", "-U", SUPERUSER]);
-        command.arg("-D").arg(template.path().join("data"));
-        prepared(&mut command);
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        template
-    });
+/// Makes a folder with a new cluster.
+fn made() -> PathBuf {
     let folder = tempfile::tempdir().unwrap().keep();
     opened(&folder);
-    let status = Command::new("cp").arg("-a").arg(template.path().join("data")).arg(&folder).status().unwrap();
-    assert!(status.success());
+    let mut command = Command::new(program("initdb"));
+    command.args(["--no-sync", "--no-instructions", "-A", "trust", "-E", "UTF8", "--locale=C", "-U", SUPERUSER]);
+    command.arg("-D").arg(folder.join("data"));
+    prepared(&mut command);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     folder
 }
 

@@ -462,8 +462,37 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+
     use super::*;
     use crate::store::Points;
+
+    /// The number of bytes that were written, and of the longest piece.
+    #[derive(Default)]
+    struct Pieces {
+        all: usize,
+        longest: usize,
+    }
+
+    impl fmt::Write for Pieces {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.all += text.len();
+            self.longest = self.longest.max(text.len());
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_metrics_of_many_feeds_are_written_in_small_pieces() {
+        let feeds: Vec<String> = (0..5_000).map(|number| format!("feed-{number}")).collect();
+        let metrics = Metrics::default();
+        metrics.configure(feeds.iter().map(|feed| ("tenant", feed.as_str(), &[][..])));
+        let mut pieces = Pieces::default();
+        metrics.scrape(Outboxes::default(), MetricsLevel::Feed).write(&mut pieces).unwrap();
+        assert!(pieces.all > 5_000_000, "{} bytes", pieces.all);
+        // Some text is gathered before it is written, however many feeds there are.
+        assert!(pieces.longest < 8 << 10, "a piece of {} bytes", pieces.longest);
+    }
 
     const SINKS: &[&str] = &["lake"];
 

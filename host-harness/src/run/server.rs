@@ -302,6 +302,8 @@ impl<W: Write> fmt::Write for ByteWriter<W> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[test]
@@ -327,6 +329,42 @@ mod tests {
         assert!(names(&["localhost"], "/") && names(&[], "/"), "a probe of HTTP/1.0 names nobody");
         assert!(!names(&["localhost", "evil.example"], "/"));
         assert!(!names(&["localhost"], "http://evil.example/"));
+    }
+
+    /// Bytes that were written and are not read yet, and the most that there were.
+    #[derive(Default)]
+    struct OnTheWay([AtomicUsize; 2]);
+
+    impl OnTheWay {
+        fn writes(&self, bytes: usize) {
+            let now = self.0[0].fetch_add(bytes, Ordering::SeqCst) + bytes;
+            self.0[1].fetch_max(now, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_answer_is_never_in_memory_as_a_whole() {
+        const LINE: &str = "collector_polls_total{tenant=\"contoso\",feed=\"prod\"} 17\n";
+        const LINES: usize = 300_000;
+        let on_the_way = Arc::new(OnTheWay::default());
+        let written = Arc::clone(&on_the_way);
+        let mut response = streamed("text/plain", false, move |output| {
+            (0..LINES).try_for_each(|_| {
+                written.writes(LINE.len());
+                output.write_str(LINE)
+            })
+        });
+        let mut read = 0;
+        while let Some(frame) = response.body_mut().frame().await {
+            let bytes = frame.unwrap().into_data().unwrap().len();
+            assert!(bytes <= limits::METRICS_CHUNK_BYTES, "{bytes} bytes");
+            on_the_way.0[0].fetch_sub(bytes, Ordering::SeqCst);
+            read += bytes;
+        }
+        // Two chunks wait, one is read, one is being written, and one is full.
+        let most = on_the_way.0[1].load(Ordering::SeqCst);
+        assert!(read == LINES * LINE.len() && read > 100 * limits::METRICS_CHUNK_BYTES, "{read} bytes");
+        assert!(most <= 5 * limits::METRICS_CHUNK_BYTES + LINE.len(), "{most} bytes at once");
     }
 
     #[test]

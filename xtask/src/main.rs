@@ -22,6 +22,9 @@ cargo xtask recordings [--check]
                           records tests/cassettes again from the simulated service and shows what differs; with --check
                           nothing is written, and a difference is an error
 cargo xtask page [NAME]   tests the status page in Chromium, or the tests with NAME in their name
+cargo xtask cluster [SECONDS]
+                          runs three collectors on one PostgreSQL database, kills one, stops another, and checks what
+                          reached the receiver; with so many seconds of work before and after each fault, by default 10
 cargo xtask screenshots   makes the pictures of the status page in docs
 cargo xtask scale [FEEDS] measures the collector with so many feeds, 10000 by default: memory, CPU, lateness
 cargo xtask bench [--native] [--only ROW]... [--pairs N] [--subscriptions N] [--json]
@@ -79,7 +82,7 @@ fn command(arguments: &[&str]) -> Result<(), Stop> {
         ["component", module, file] => return Ok(encode(Path::new(module), Path::new(file))?),
         [
             "demo" | "test" | "recordings" | "scale" | "bench" | "neighbours" | "fuzz" | "build" | "page"
-            | "screenshots",
+            | "screenshots" | "cluster",
             ..,
         ] => ensure_target()?,
         _ => return Err(Stop::Usage),
@@ -92,6 +95,8 @@ fn command(arguments: &[&str]) -> Result<(), Stop> {
         ["page"] => page::test(None),
         ["page", name] => page::test(Some(name)),
         ["screenshots"] => page::screenshots(),
+        ["cluster"] => cluster("10"),
+        ["cluster", seconds] => cluster(seconds),
         ["scale"] => Ok(scale::measure(10_000)?),
         ["scale", feeds] => match feeds.parse() {
             Ok(feeds) => Ok(scale::measure(feeds)?),
@@ -114,6 +119,15 @@ fn demo(arguments: &[&str]) -> Result<(), Stop> {
     announce("builds the plugin and host-harness, and runs `host-harness demo`", "debug");
     let fixed = ["run", "--locked", "--package", "host-harness", "--", "demo"];
     passed_on(&mut cargo_with(fixed.iter().chain(arguments)))
+}
+
+fn cluster(seconds: &str) -> Result<(), Stop> {
+    announce("builds host-harness, and runs three collectors on one database", "debug");
+    passed_on(&mut cargo_with(["build", "--locked", "--package", "host-harness"].iter()))?;
+    debian::ensure_one(&workspace(), "postgres");
+    let program = target_folder().join("debug/host-harness");
+    let mut check = Command::new("python3");
+    passed_on(check.arg(workspace().join("tests/cluster.py")).arg(program).arg(seconds))
 }
 
 /// Announces cargo's work, and that it takes a while if nothing is built yet.

@@ -12,7 +12,7 @@ use host_harness::collector::Collector;
 use host_harness::collector::work::Pipeline;
 use host_harness::config::{self, admission};
 use host_harness::metrics::MetricsLevel;
-use host_harness::store::shards::Lease;
+use host_harness::store::shards::{Lease, Shards};
 use host_harness::store::{PollRecord, StoreError};
 use host_harness::{built_in, limits, run};
 use parking_lot::Mutex;
@@ -129,7 +129,8 @@ impl Stage {
         let checked = admission::check(&host, config, None, &clock.read).await.map_err(|error| failed(&error))?;
         let store = run::store(&state).await.map_err(|error| failed(&error))?;
         let output = Arc::new(Mutex::new(std::io::sink()));
-        let pipeline = run::pipeline(store, budgets, &sinks, &checked.network, &clock.read, output);
+        let shards = Shards::sole();
+        let pipeline = run::pipeline((store, &shards), budgets, &sinks, &checked.network, &clock.read, output);
         let pipeline = pipeline.await.map_err(|error| failed(&error))?;
         let transport = Arc::clone(&service) as Arc<dyn Transport>;
         let tenants = Arc::new(Tenants::new(move |_| Ok(Arc::clone(&transport))));

@@ -51,7 +51,7 @@ const HOUSES: &[House] = &[
         floors: &[
             &["admitted", "files", "limits", "terminal"],
             &["built_in", "environment", "recording", "store"],
-            &["overview"],
+            &["fleet", "overview"],
             &["metrics"],
             &["sink"],
             &["config"],

@@ -16,6 +16,7 @@ pub mod collector;
 pub mod config;
 pub mod environment;
 pub mod files;
+pub mod fleet;
 pub mod limits;
 pub mod metrics;
 pub mod overview;

@@ -464,14 +464,27 @@ pub const LEASE: Duration = Duration::from_secs(15);
 pub const LEASE_TRUSTED: Duration = Duration::from_secs(13);
 
 /// Time after which the row of a dead collector is removed; until then the status page names it.
-pub const MEMBER_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+pub const MEMBER_KEPT: Duration = source_host::limits::DAY;
 
 /// Number of shards of a store that several collectors share: some hundred for each of a few collectors, so that their
 /// loads can be equal, and few enough to be read with each renewal.
 pub const SHARDS: u16 = 256;
 
-/// Shards that a collector gives back between two renewals: each waits for its new holder for as long as both need.
-pub const SHARDS_GIVEN: usize = 8;
+/// Shards that the collector with the most work gives back at once: nobody works on them until another collector takes them.
+pub const SHARDS_GIVEN: usize = 16;
 
 /// Time for polls and deliveries of a shard to end before the collector gives the shard back.
 pub const GIVING: Duration = Duration::from_secs(6);
+
+/// The difference between the loads of two collectors, in parts of the mean load, below which no shard moves.
+pub const LOADS_ALIKE: u64 = 10;
+
+/// Time that a collector waits for the answer to a renewal; a later answer would come when another renewal is due.
+pub const RENEWAL_PATIENCE: Duration = Duration::from_secs(4);
+
+/// Time after which a collector describes its work to the others again, though its configuration did not change: it may
+/// have found scopes.
+pub const WORK_DESCRIBED: Duration = Duration::from_secs(30);
+
+/// The unit of the work that collectors tell each other.
+pub const HOUR: Duration = Duration::from_secs(60 * 60);

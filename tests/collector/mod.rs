@@ -2,6 +2,7 @@
 
 mod configurations;
 mod counts;
+mod fleet;
 mod many;
 mod memory;
 mod permissions;

@@ -8,7 +8,7 @@ mod tables;
 use std::sync::Arc;
 
 use host_harness::store::budget::Budgets;
-use host_harness::store::fleet::{FleetStore, Member, MemberId};
+use host_harness::store::fleet::{FleetMember, FleetStore, MemberId};
 use host_harness::store::postgres::PostgresStore;
 use host_harness::store::postgres::address;
 use host_harness::store::shards::{Lease, shard_of};
@@ -39,10 +39,10 @@ async fn new_on(server: &Server) -> Shared {
     Shared { store, leases, url, database }
 }
 
-fn member(id: &str) -> Member {
+fn member(id: &str) -> FleetMember {
     let configuration = ShortDigest::of("configuration");
     let (id, name) = (MemberId(id.to_owned()), format!("machine of {id}"));
-    Member { id, name, version: "1.0.0".to_owned(), configuration, listen: None, work: Vec::new() }
+    FleetMember { id, name, version: "1.0.0".to_owned(), configuration, listen: None, work: Vec::new() }
 }
 
 /// Lets a collector take all shards that it can.

@@ -12,6 +12,8 @@ use host_harness::config;
 use host_harness::config::admission;
 use host_harness::metrics::MetricsLevel;
 use host_harness::run;
+use host_harness::store::SharedStore;
+use host_harness::store::shards::Shards;
 use host_harness::store::space::{FreeSpace, Room};
 use host_harness::store::sqlite::{SqliteHandle, SqliteStore, for_tests};
 use parking_lot::Mutex;
@@ -47,26 +49,47 @@ impl Stage {
         now: &Arc<AtomicU64>,
         transport: Arc<dyn Transport>,
     ) -> Stage {
-        let reading = Arc::clone(now);
-        let clock: Clock = Arc::new(move || reading.load(Ordering::SeqCst));
-        let mut config = config::parse(file, text, None, &|name| secrets.get(name).cloned());
-        let budgets = config.collector.budgets;
-        let (state, sinks) = (config.collector.state.clone(), std::mem::take(&mut config.sinks));
-        let checked = admission::check(&host(), config, None, &clock).await.unwrap();
-        let disk_is_full = Arc::new(AtomicBool::new(false));
+        let state = config::parse(file, text, None, &|_| None).collector.state;
         let free = Arc::new(AtomicU64::new(1 << 40));
         let looking = Arc::clone(&free);
         let space = FreeSpace::new(move || Some(Room { free: looking.load(Ordering::SeqCst), total: 1 << 40 }));
         let store = for_tests::with_space(SqliteStore::open(state.file().unwrap()).unwrap(), space);
-        let writes = Arc::new(AtomicUsize::new(0));
         let store = Arc::new(SqliteHandle::start(store).unwrap());
-        let store = Flaky { store, is_full: Arc::clone(&disk_is_full), writes: Arc::clone(&writes) };
+        let disk_is_full = Arc::new(AtomicBool::new(false));
+        let writes = Arc::new(AtomicUsize::new(0));
+        let flaky = Flaky { store, is_full: Arc::clone(&disk_is_full), writes: Arc::clone(&writes) };
+        let on = (Arc::new(flaky) as SharedStore, &Shards::sole());
+        let stage = Stage::on(on, file, text, secrets, now, transport).await;
+        Stage { disk_is_full, writes, free, ..stage }
+    }
+
+    /// Starts a collector with a configuration, on these shards of a store.
+    pub async fn on(
+        opened: (SharedStore, &Shards),
+        file: &Path,
+        text: &str,
+        secrets: &Secrets,
+        now: &Arc<AtomicU64>,
+        transport: Arc<dyn Transport>,
+    ) -> Stage {
+        let reading = Arc::clone(now);
+        let clock: Clock = Arc::new(move || reading.load(Ordering::SeqCst));
+        let mut config = config::parse(file, text, None, &|name| secrets.get(name).cloned());
+        let (budgets, sinks) = (config.collector.budgets, std::mem::take(&mut config.sinks));
+        let checked = admission::check(&host(), config, None, &clock).await.unwrap();
         let output = Arc::new(Mutex::new(Vec::new()));
-        let pipeline =
-            run::pipeline(Arc::new(store), budgets, &sinks, &checked.network, &clock, output.clone()).await.unwrap();
+        let pipeline = run::pipeline(opened, budgets, &sinks, &checked.network, &clock, output.clone()).await.unwrap();
         let tenants = Arc::new(Tenants::new(move |_| Ok(Arc::clone(&transport))));
         let collector = Collector::new(pipeline.clone(), tenants, checked.feeds, 64, 8).await.unwrap();
-        Stage { now: Arc::clone(now), collector, pipeline, disk_is_full, writes, free, output }
+        Stage {
+            now: Arc::clone(now),
+            collector,
+            pipeline,
+            disk_is_full: Arc::default(),
+            writes: Arc::default(),
+            free: Arc::default(),
+            output,
+        }
     }
 
     /// Reloads with another configuration; `impatient` as after SIGHUP.
@@ -82,6 +105,17 @@ impl Stage {
     /// Ends the collector in the way of a process: its state can be opened again.
     pub async fn end(self) {
         self.pipeline.close().await;
+    }
+
+    /// Runs everything that is due now.
+    pub async fn run_now(&mut self) {
+        loop {
+            self.collector.start_due();
+            match self.collector.is_idle() {
+                true => return,
+                false => self.collector.ended().await,
+            }
+        }
     }
 
     /// Runs everything that is due before `end`, each at its time, and then moves the clock to `end`.

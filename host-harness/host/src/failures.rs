@@ -128,6 +128,9 @@ failures! {
     /// The disk of the state is nearly full, and the feed has used its share of the remaining space.
     SPACE_LOW = "space-low", StateUnusable, Operator, "the disk of the state, or of event files or dead letters, is nearly full, and the feed or its tenant has used its share of what is left",
         "make room on the disk: nothing of the poll was kept, or the events wait, and the collector tries again by itself; if the feed has much in `collector_state_bytes` or its tenant in `collector_outbox_bytes`, find out why its plugin keeps so much, or why its sink takes no events; `min_free_bytes` in `[collector]` says when the disk counts as nearly full";
+    /// Another collector that shares the store works on the tenant.
+    HELD_ELSEWHERE = "held-elsewhere", TryLater, Operator, "another collector, which shares the state, works on the tenant",
+        "nothing is amiss: that collector polls the tenant's scopes; to poll now without its state, run `poll` without `--state`";
     /// The store did not accept the results of a poll.
     STORE_FAILED = "store-failed", TryLater, Operator, "the result of the poll could not be written to the state file",
         "make room on the disk, and see that the collector's user may write the state file and that no other program holds it; the collector polls again by itself";

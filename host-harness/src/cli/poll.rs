@@ -10,6 +10,7 @@ use host_harness::config::admission::Checked;
 use host_harness::config::{Config, StateConfig, event_files};
 use host_harness::limits;
 use host_harness::run;
+use host_harness::run::sharing::Sharing;
 use host_harness::sink::{SinkTrouble, Stdout};
 use source_host::clock::{self, Clock};
 use source_host::plugin::engine::Host;
@@ -43,8 +44,11 @@ pub async fn tick(
     let (sinks, budgets) = (std::mem::take(&mut config.sinks), config.collector.budgets);
     let checked = check(host, config, plugin).await?;
     let store = run::store(&StateConfig::File(state.to_owned())).await?;
-    let pipeline = run::pipeline(store, budgets, &sinks, &checked.network, clock, stdout).await?;
+    let sharing = Sharing::join(&store, &checked.feeds, None).await;
+    let opened = (store, &sharing.shards);
+    let pipeline = run::pipeline(opened, budgets, &sinks, &checked.network, clock, stdout).await?;
     let report = once_with(&checked, &pipeline).await;
+    sharing.leave().await;
     pipeline.close().await;
     report
 }

@@ -22,6 +22,7 @@ use crate::admitted::tenants::Tenants;
 use crate::collector::agenda::{Agenda, Job};
 use crate::collector::schedule::Schedule;
 use crate::collector::search::SearchUpdate;
+use crate::collector::shared::{FeedElsewhere, SharedRows};
 use crate::collector::work::{Done, NotKept, Pipeline, SearchWait, Task};
 use crate::limits;
 use crate::overview::{Extent, ListedScope, Query, choose};
@@ -37,12 +38,14 @@ mod poll;
 mod reload;
 pub mod schedule;
 mod search;
+mod shared;
 mod status;
 mod tally;
 mod verdict;
 pub mod work;
 
 pub use log::cleaned;
+pub use shared::expected_work;
 use status::RowSource;
 pub use status::{
     ExpiringRow, FeedsOfRows, LeftOutRow, NextAttempt, SnapshotRow, StatusDraft, StatusSnapshot, WaitingRow,
@@ -81,6 +84,12 @@ pub struct Collector {
     pending: HashMap<u32, (u32, Task)>,
     /// The state of feeds that are not configured now but may come back.
     left: HashMap<Arc<str>, UnconfiguredFeed>,
+    /// Configured feeds of tenants on which other collectors may work.
+    elsewhere: HashMap<Arc<str>, FeedElsewhere>,
+    /// The leases whose rows were read.
+    loaded: HashSet<Lease>,
+    /// Whether rows are being read.
+    is_loading: bool,
     /// The store's last error, if its last write failed.
     store_trouble: Option<StoreError>,
     /// The store's errors, of which repetitions are not logged.
@@ -211,6 +220,7 @@ enum JobResult {
     Polled { scope: u32, tenant: Arc<str>, done: Result<Done, PollFault> },
     GivenUp { feed: u32, scope: String, done: Result<Done, PollFault> },
     Forgotten(Result<(), StoreError>),
+    Loaded(Result<SharedRows, StoreError>),
     Kept { feed: u32, digests: FeedDigests, kept: Result<(), StoreError> },
 }
 
@@ -218,6 +228,13 @@ enum JobResult {
 enum PollFault {
     Open(FeedError),
     Store(NotKept),
+}
+
+impl PollFault {
+    /// Says whether another collector took the shard, and does the work again.
+    fn is_of_lease(&self) -> bool {
+        matches!(self, PollFault::Store(not_kept) if not_kept.is_of_lease())
+    }
 }
 
 impl Collector {
@@ -258,6 +275,9 @@ impl Collector {
             shared_scopes: BTreeSet::new(),
             pending: HashMap::new(),
             left: HashMap::new(),
+            elsewhere: HashMap::new(),
+            loaded: shards.into_iter().collect(),
+            is_loading: false,
             store_trouble: None,
             repeats: Repeats::default(),
             swept: now,
@@ -265,7 +285,8 @@ impl Collector {
             pruned: now,
         };
         collector.remember(feed_rows, scope_rows);
-        collector.pipeline.metrics.configure(feeds.iter().map(|admitted| admitted.counted()));
+        let own = feeds.iter().filter(|admitted| collector.lease_of(&admitted.tenant).is_some());
+        collector.pipeline.metrics.configure(own.map(|admitted| admitted.counted()));
         for (rank, admitted) in feeds.into_iter().enumerate() {
             collector.add(admitted, now, rank as u64);
         }
@@ -346,6 +367,7 @@ impl Collector {
             },
             Ok(JobResult::GivenUp { feed, scope, done }) => self.gave_up(feed, &scope, done),
             Ok(JobResult::Forgotten(forgotten)) => self.forgot(forgotten),
+            Ok(JobResult::Loaded(loaded)) => self.loaded(loaded),
             Ok(JobResult::Kept { feed, digests, kept }) => self.kept(feed, digests, kept),
             Err(error) => self.broke(running, &error),
         }
@@ -378,17 +400,21 @@ impl Collector {
 
     /// The feed with this id, in its present configuration.
     pub fn admitted(&self, feed: &str) -> Option<&AdmittedFeed> {
-        self.feeds.get(self.by_id.get(feed)?).map(|entry| &*entry.admitted)
+        let entry = self.by_id.get(feed).and_then(|number| self.feeds.get(number));
+        entry
+            .map(|entry| &entry.admitted)
+            .or_else(|| self.elsewhere.get(feed).map(|feed| &feed.admitted))
+            .map(|admitted| &**admitted)
     }
 
-    /// Says whether a feed with this id is collected.
+    /// Says whether a feed with this id is collected, by this collector or another one with the same configuration.
     pub fn collects(&self, feed: &str) -> bool {
-        self.by_id.contains_key(feed)
+        self.by_id.contains_key(feed) || self.elsewhere.contains_key(feed)
     }
 
     /// Says whether there is no feed.
     pub fn is_without_feeds(&self) -> bool {
-        self.feeds.is_empty()
+        self.feeds.is_empty() && self.elsewhere.is_empty()
     }
 
     /// Says whether nothing is in flight.

@@ -31,6 +31,10 @@ impl Collector {
         let entry = self.feeds.get(&scope.feed)?;
         let (feed, tenant, lease) = (scope.feed, entry.tenant, entry.lease);
         let admitted = Arc::clone(&entry.admitted);
+        if !self.may_work(entry) {
+            self.agenda.plan(Job::Poll(number), tenant, now + milliseconds(limits::RENEWAL));
+            return None;
+        }
         if entry.blocked || self.agenda.is_in_flight(Job::Search(feed)) {
             self.scopes.get_mut(&number)?.held_since.get_or_insert(due);
             return None;
@@ -127,13 +131,13 @@ impl Collector {
 
     /// Handles a poll whose feed was reconfigured meanwhile: the scope's standing is kept.
     pub(super) fn polled_for_another(&mut self, (feed, scope): &ScopeKey, tenant: &str, done: Result<Done, PollFault>) {
-        let Done { standing, throttle, .. } = match done {
+        let Done { lease, standing, throttle, .. } = match done {
             Ok(done) => done,
             Err(fault) => return self.lost(feed, scope, tenant, fault),
         };
         self.share(throttle);
-        let now_of = self.by_id.get(feed).and_then(|number| self.feeds.get(number)).map(|entry| &entry.admitted.tenant);
-        if now_of.is_some_and(|now_of| **now_of != *tenant) {
+        let now_of = self.by_id.get(feed).and_then(|number| self.feeds.get(number));
+        if now_of.is_some_and(|entry| *entry.admitted.tenant != *tenant || entry.lease != lease) {
             return;
         }
         if let Some(row) = self.stored(feed, scope) {
@@ -156,6 +160,10 @@ impl Collector {
 
     /// Logs why a job of a feed that was reconfigured meanwhile has no result.
     fn lost(&mut self, feed: &str, scope: &str, tenant: &str, fault: PollFault) {
+        if fault.is_of_lease() {
+            tracing::debug!(tenant, feed, scope, "another collector does the poll again");
+            return;
+        }
         let (words, blame) = match fault {
             PollFault::Open(error) => (error.to_string(), failure_of(&error).blame()),
             PollFault::Store(not_kept) => {
@@ -187,6 +195,12 @@ impl Collector {
         before: Option<&str>,
     ) -> Failure {
         match fault {
+            PollFault::Store(not_kept) if not_kept.is_of_lease() => {
+                tracing::debug!(
+                    tenant = %admitted.tenant, feed = %admitted.id, scope = scope.id, "another collector does the poll again"
+                );
+                not_kept.failure()
+            }
             PollFault::Open(error) => {
                 let failure = failure_of(&error);
                 log_failure(admitted, Some(scope), &failure, before);
@@ -221,6 +235,9 @@ impl Collector {
 
     /// Logs that the store did not keep data on which no poll depends.
     pub(super) fn tell_unkept(&mut self, error: &StoreError) {
+        if error.is_of_lease() {
+            return tracing::debug!("{error}");
+        }
         self.pipeline.metrics.store_failed();
         let (words, blame) = (error.to_string(), error.blame());
         let fault = blame.word();

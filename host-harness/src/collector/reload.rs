@@ -12,6 +12,7 @@ use crate::admitted::AdmittedFeed;
 use crate::collector::agenda::Job;
 use crate::collector::log::log_failure;
 use crate::collector::schedule::{Schedule, first};
+use crate::collector::shared::FeedElsewhere;
 use crate::collector::{Collector, FeedDigests, FeedEntry, ScopeEntry, UnconfiguredFeed};
 use crate::store::{Polling, ScopeRow, Standing};
 
@@ -37,7 +38,12 @@ impl FeedEntry {
 impl Collector {
     /// Adds a feed, with the state that is left from before.
     pub(super) fn add(&mut self, admitted: Arc<AdmittedFeed>, now: u64, rank: u64) {
-        let Some(lease) = self.pipeline.shards.lease_of(&admitted.tenant) else { return };
+        let Some(lease) = self.lease_of(&admitted.tenant) else {
+            self.left.remove(&admitted.id);
+            let configured_as = admitted.fingerprint(&self.pipeline.salt);
+            self.elsewhere.insert(Arc::clone(&admitted.id), FeedElsewhere { admitted, configured_as });
+            return;
+        };
         let UnconfiguredFeed { digests, kept, mut stored } = self.left.remove(&admitted.id).unwrap_or_default();
         let before = stored.len();
         stored.retain(|_, row| *row.tenant == *admitted.tenant);
@@ -106,7 +112,9 @@ impl Collector {
         let now = (self.clock)();
         let goes_on =
             broken.iter().filter_map(|feed| self.feeds.get(self.by_id.get(*feed)?)).map(|entry| &entry.admitted);
-        self.pipeline.metrics.configure(feeds.iter().chain(goes_on).map(|admitted| admitted.counted()));
+        let own = feeds.iter().chain(goes_on).filter(|admitted| self.lease_of(&admitted.tenant).is_some());
+        self.pipeline.metrics.configure(own.map(|admitted| admitted.counted()));
+        self.elsewhere.retain(|feed, _| broken.contains(&&**feed));
         let mut rank = 0;
         let mut gone: HashMap<Arc<str>, u32> = std::mem::take(&mut self.by_id);
         for admitted in feeds {
@@ -150,12 +158,16 @@ impl Collector {
         let now = (self.clock)();
         let known = self.by_id.remove(&admitted.id);
         let before = known.and_then(|number| self.feeds.get(&number)).map(|entry| Arc::clone(&entry.admitted));
-        self.pipeline.metrics.take_up(before.as_deref().map(AdmittedFeed::counted), admitted.counted());
+        self.elsewhere.remove(&admitted.id);
+        if self.lease_of(&admitted.tenant).is_some() {
+            self.pipeline.metrics.take_up(before.as_deref().map(AdmittedFeed::counted), admitted.counted());
+        }
         self.settle(known, admitted, now, rank, impatient)
     }
 
     /// Ends a feed that may not continue.
     pub fn leave_out(&mut self, feed: &str) {
+        self.elsewhere.remove(feed);
         if let Some(number) = self.by_id.remove(feed) {
             if let Some(entry) = self.feeds.get(&number) {
                 let (tenant, feed, _) = entry.admitted.counted();

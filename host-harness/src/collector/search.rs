@@ -101,6 +101,10 @@ impl Collector {
     pub(super) fn search(&mut self, number: u32, now: u64) -> Option<JobFuture> {
         let entry = self.feeds.get(&number)?;
         let (tenant, schedule, failures) = (entry.tenant, entry.schedule(), entry.failures);
+        if !self.may_work(entry) {
+            self.agenda.plan(Job::Search(number), tenant, now + milliseconds(limits::RENEWAL));
+            return None;
+        }
         if let Some(until) = self.throttled(entry, now) {
             self.agenda.plan(Job::Search(number), tenant, schedule.after_throttle(until));
             return None;
@@ -377,8 +381,9 @@ impl Collector {
     pub(super) fn give_up_job(&mut self, number: u32, now: u64) -> Option<(ScopeKey, JobFuture)> {
         let (feed, task) = self.pending.get(&number)?;
         let (feed, key) = (*feed, (task.admitted.id.clone(), task.scope.id.clone()));
-        if self.busy.contains(&key) {
-            let tenant = self.feeds.get(&feed)?.tenant;
+        let entry = self.feeds.get(&feed)?;
+        if self.busy.contains(&key) || !self.may_work(entry) {
+            let tenant = entry.tenant;
             self.agenda.plan(Job::GiveUp(number), tenant, now + milliseconds(limits::BUSY_PAUSE));
             return None;
         }

@@ -12,6 +12,7 @@ use crate::admitted::AdmittedFeed;
 use crate::collector::ScopeEntry;
 use crate::collector::agenda::Job;
 use crate::collector::log::cleaned;
+use crate::fleet::keeper::FleetState;
 use crate::overview::{Choice, Condition, ListedScope, counted};
 use crate::sink::delivery::SinkRow;
 use crate::store::{Points, Polling, ScopeRow};
@@ -59,6 +60,8 @@ pub struct StatusSnapshot {
     pub notes: Vec<String>,
     /// The feed of each row.
     pub feeds_of_rows: FeedsOfRows,
+    /// The collectors that share the store; `None` if no other can use it.
+    pub fleet: Option<Arc<FleetState>>,
 }
 
 /// The feed of each row of a snapshot: texts that are read from the store later may contain its secrets.

@@ -69,6 +69,8 @@ pub struct SearchWait {
 /// The result of a task.
 #[derive(Debug)]
 pub struct Done {
+    /// The lease under which the result was written.
+    pub lease: Lease,
     /// The scope's new standing.
     pub standing: Standing,
     /// Number of events that were committed.
@@ -101,6 +103,11 @@ impl NotKept {
             StoreErrorKind::OverBudget(excess) => failures::STATE_FULL.because(excess),
             _ => failures::STORE_FAILED.because(&self.error),
         }
+    }
+
+    /// Says whether another collector took the shard, and does the work again.
+    pub fn is_of_lease(&self) -> bool {
+        self.error.is_of_lease()
     }
 
     /// Says whether the error concerns this feed only.
@@ -299,6 +306,6 @@ impl Pipeline {
             counts.polled(standing.outcome.as_deref(), events, &notices);
             counts.state_bytes = kept.feed;
         });
-        Ok(Done { standing, events, failure, notices, measures, throttle })
+        Ok(Done { lease: task.lease, standing, events, failure, notices, measures, throttle })
     }
 }

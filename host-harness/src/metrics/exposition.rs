@@ -296,6 +296,26 @@ impl Scrape {
         if let Some(free) = self.free {
             family.sample(&[], Value::Whole(free))?;
         }
+        if let Some(fleet) = &self.inner.fleet {
+            let rows = [
+                ("collector_fleet_collectors", "Living collectors that share the store.", fleet.alive),
+                (
+                    "collector_fleet_silent_collectors",
+                    "Collectors that ended without a word within a day.",
+                    fleet.silent,
+                ),
+                (
+                    "collector_fleet_configurations",
+                    "Different configurations of living collectors; more than 1 means that they differ.",
+                    fleet.configurations,
+                ),
+                ("collector_fleet_free_shards", "Shards of the store that no living collector holds.", fleet.free),
+                ("collector_shards", "Shards of the store that this collector holds.", fleet.held),
+            ];
+            for (name, help, count) in rows {
+                writer.single(name, Gauge, help, Value::Whole(count))?;
+            }
+        }
         let help = "Configurations that were read again, by whether they were good.";
         let mut family = writer.family("collector_reloads", Counter, help)?;
         for (good, count) in ["false", "true"].into_iter().zip(reloads) {

@@ -11,9 +11,11 @@ use source_host::blame::Blame;
 use source_host::contract::{Failure, Notice, Reaction};
 use source_host::feed::{StatusClass, Usage};
 
+use crate::fleet::summary::summary;
 use crate::limits::NOTICE_CODES;
 use crate::metrics::process::ProcessUsage;
 use crate::overview::figures::Average;
+use crate::store::fleet::Fleet;
 use crate::store::space::FreeSpace;
 use crate::store::{Outboxes, Waiting};
 
@@ -110,6 +112,20 @@ struct Counters {
     /// Number of feeds that are still being checked.
     waiting: u64,
     reloads: [u64; 2],
+    /// The collectors of the store; `None` if no other can use it.
+    fleet: Option<FleetCounts>,
+}
+
+/// Counts of the collectors that share a store.
+#[derive(Debug, Clone, Copy)]
+struct FleetCounts {
+    alive: u64,
+    silent: u64,
+    configurations: u64,
+    /// Shards of no living collector.
+    free: u64,
+    /// Shards of this one.
+    held: u64,
 }
 
 type FeedOrSink = (Box<str>, Box<str>);
@@ -352,6 +368,22 @@ impl Metrics {
     /// Stops counting a feed.
     pub fn forget(&self, tenant: &str, feed: &str) {
         self.inner.lock().remove(tenant, feed);
+    }
+
+    /// Counts the collectors that share the store, and the shards that this one holds.
+    pub fn share(&self, fleet: &Fleet, held: usize) {
+        let rows = summary(fleet);
+        let alive = rows.iter().filter(|row| row.is_alive);
+        let configurations: BTreeSet<_> = alive.clone().map(|row| row.seen.member.configuration).collect();
+        let taken: usize = alive.clone().map(|row| row.shards).sum();
+        let alive = alive.count();
+        self.inner.lock().fleet = Some(FleetCounts {
+            alive: alive as u64,
+            silent: (rows.len() - alive) as u64,
+            configurations: configurations.len() as u64,
+            free: fleet.shards.len().saturating_sub(taken) as u64,
+            held: held as u64,
+        });
     }
 
     /// Sets the number of feeds that are still being checked.

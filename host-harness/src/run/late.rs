@@ -97,6 +97,7 @@ impl RunLoop {
                 let begins = self.collector.reload_one(feed.copied().into(), late.rank, late.impatient);
                 late.rank += u64::from(begins);
                 late.good += 1;
+                self.describe_work();
             }
             Some(Late::Out(out)) => {
                 let running = self.collector.admitted(&out.feed);

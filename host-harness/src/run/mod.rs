@@ -4,6 +4,7 @@ mod late;
 pub mod memory;
 pub mod page;
 pub mod server;
+pub mod sharing;
 mod slots;
 mod watch;
 mod writing;
@@ -37,6 +38,7 @@ use crate::overview::Extent;
 use crate::run::late::LateFeeds;
 use crate::run::page::words::number;
 use crate::run::server::{StatusRequest, StatusServer};
+use crate::run::sharing::Sharing;
 use crate::run::watch::Turns;
 use crate::sink::delivery::{Deliveries, Surroundings};
 use crate::sink::disk::RealDisk;
@@ -113,7 +115,7 @@ pub async fn store(state: &StateConfig) -> Result<SharedStore, StartError> {
 
 /// Connects an open store with the sinks that deliver its events.
 pub async fn pipeline(
-    store: SharedStore,
+    (store, shards): (SharedStore, &Shards),
     budgets: Budgets,
     sinks: &[SinkConfig],
     network: &Network,
@@ -123,7 +125,7 @@ pub async fn pipeline(
     let salt = store.salt().await?.into();
     let metrics = Arc::new(Metrics::of(store.space().clone()));
     let budgets = Arc::new(Mutex::new(budgets));
-    let shards = Shards::sole();
+    let shards = shards.clone();
     let deliveries = Deliveries::new(Surroundings {
         store: Arc::clone(&store),
         shards: shards.clone(),
@@ -164,7 +166,9 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), StartE
     tell_odd(&checked.warnings, &[]);
     let stdout = Arc::new(Mutex::new(std::io::stdout()));
     let store = store(&config.state).await?;
-    let pipeline = pipeline(store, config.budgets, &sinks, &checked.network, &start.clock, stdout).await?;
+    let mut sharing = Sharing::join(&store, &checked.feeds, config.listen.map(|address| address.to_string())).await;
+    let opened = (store, &sharing.shards);
+    let pipeline = pipeline(opened, config.budgets, &sinks, &checked.network, &start.clock, stdout).await?;
     let (questions, asked) = mpsc::channel(16);
     let server = match config.listen {
         None => None,
@@ -183,7 +187,8 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), StartE
     tracing::info!("collecting {}, state in {}", number(count, "feed"), config.state);
     let left_out = tell_left_out(&collector, &checked.left_out, &[], false);
     let late = LateFeeds::of_start(admission, &checked.left_out, (start.clock)());
-    let driver = RunLoop {
+    sharing.keep();
+    let mut driver = RunLoop {
         start,
         faults,
         late,
@@ -191,6 +196,8 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), StartE
         files,
         network,
         collector,
+        sharing,
+        sinks: sinks.into_iter().map(|sink| sink.id).collect(),
         asked,
         reload: None,
         trimmed: Instant::now(),
@@ -202,6 +209,7 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), StartE
     };
     driver.count_left_out();
     driver.count_waiting();
+    driver.describe_work();
     Ok((driver, server))
 }
 
@@ -261,6 +269,9 @@ struct RunLoop {
     files: Files,
     network: NetworkConfig,
     collector: Collector,
+    sharing: Sharing,
+    /// Ids of the sinks.
+    sinks: Vec<String>,
     asked: mpsc::Receiver<StatusRequest>,
     reload: Option<Reload>,
     /// When free memory was last returned to the system.
@@ -309,6 +320,10 @@ impl RunLoop {
                     turns.does("adds a feed whose plugin is ready");
                     self.take_late(verdict)?;
                 }
+                () = sharing::changed(&mut self.sharing) => {
+                    turns.does("takes up the shards of tenants that it works on");
+                    self.take_fleet();
+                }
                 _ = watch.tick() => {
                     turns.does("checks its files for changes, and drops old scopes");
                     self.look_around();
@@ -347,12 +362,13 @@ impl RunLoop {
     async fn stop(self, signals: &mut Signals) {
         let deadline = Instant::now() + limits::SHUTDOWN_WORK;
         tracing::info!("stopping: polls and deliveries have {} s to end", limits::SHUTDOWN_WORK.as_secs());
-        let RunLoop { collector, .. } = self;
+        let RunLoop { collector, sharing, .. } = self;
         let pipeline = collector.pipeline().clone();
         let deliveries = &pipeline.deliveries;
         let end = async {
             collector.stop(limits::SHUTDOWN_POLLS).await;
             let _ = timeout_at(deadline - limits::SHUTDOWN_STORE, deliveries.flushed()).await;
+            sharing.leave().await;
             pipeline.close().await;
         };
         tokio::select! {
@@ -381,6 +397,7 @@ impl RunLoop {
                 let going_on = left_out().filter(|row| row.goes_on).count();
                 let left_out = left_out().take(limits::STATUS_ROWS).cloned().collect();
                 let refused = self.refused.as_ref().map_or_else(Vec::new, |refused| refused.problems.clone());
+                let fleet = self.sharing.state();
                 // Done beside the loop, so that others do not wait.
                 tokio::task::spawn_blocking(move || {
                     let snapshot = draft.cleaned();
@@ -391,6 +408,7 @@ impl RunLoop {
                         waiting,
                         waiting_total,
                         refused,
+                        fleet,
                         ..snapshot
                     }));
                 });
@@ -457,6 +475,8 @@ impl RunLoop {
         let feeds = compact(checked.feeds);
         let going_on = going_on(&self.collector, &checked.left_out, &admission);
         self.collector.reload(feeds, &going_on, config.polls, config.polls_of_tenant, impatient);
+        self.sinks = sinks.iter().map(|sink| sink.id.clone()).collect();
+        self.describe_work();
         self.config = CollectorConfig {
             state: self.config.state.clone(),
             folder: self.config.folder.clone(),

@@ -110,6 +110,13 @@ impl Ledger {
         self.repeats.forget(is_other);
     }
 
+    /// Forgets the problems of tenants on which other collectors may work, except for refused events, which are in a file
+    /// of this one.
+    pub fn give_up(&mut self, is_lost: impl Fn(&str) -> bool) {
+        self.partitions.retain(|partition, _| !partition.tenant.as_deref().is_some_and(&is_lost));
+        self.full.retain(|(_, tenant), _| !is_lost(tenant));
+    }
+
     /// Returns the partitions that do not deliver.
     pub fn failing(&self) -> &BTreeMap<Partition, Failing> {
         &self.partitions

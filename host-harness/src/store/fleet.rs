@@ -7,6 +7,7 @@ use source_host::digest::ShortDigest;
 
 use super::StoreResult;
 use super::shards::Lease;
+use crate::limits;
 
 /// Identifies a collector from its start to its end. Random.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,7 +15,7 @@ pub struct MemberId(pub String);
 
 /// A collector, as it describes itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
+pub struct FleetMember {
     /// Its id.
     pub id: MemberId,
     /// Its name for people: of its machine, or a configured one.
@@ -42,11 +43,18 @@ pub struct ShardWork {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenMember {
     /// Its description.
-    pub member: Member,
+    pub member: FleetMember,
     /// When it began, in Unix milliseconds of the store's clock.
     pub started: u64,
     /// The time since its last renewal, by the store's clock.
     pub silent: Duration,
+}
+
+impl SeenMember {
+    /// Says whether the collector may hold leases.
+    pub fn is_alive(&self) -> bool {
+        self.silent < limits::LEASE
+    }
 }
 
 /// A shard and its holder.
@@ -64,8 +72,6 @@ pub struct SeenShard {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fleet {
     /// All collectors that did not leave; a dead one stays until it was silent for [`limits::MEMBER_KEPT`].
-    ///
-    /// [`limits::MEMBER_KEPT`]: crate::limits::MEMBER_KEPT
     pub members: Vec<SeenMember>,
     /// All shards, in the order of their numbers.
     pub shards: Vec<SeenShard>,
@@ -73,14 +79,12 @@ pub struct Fleet {
 
 /// The rows of a store by which its collectors share the work. All times are of the store's clock, so that the clocks of
 /// collectors may differ. A collector is alive if it was silent for less than [`limits::LEASE`].
-///
-/// [`limits::LEASE`]: crate::limits::LEASE
 #[async_trait]
 pub trait FleetStore: Send + Sync {
     /// The number of shards, which never changes.
     fn shards(&self) -> u16;
     /// Renews the row of a collector, or makes it, and returns the fleet afterwards.
-    async fn renew(&self, member: &Member) -> StoreResult<Fleet>;
+    async fn renew(&self, member: &FleetMember) -> StoreResult<Fleet>;
     /// Takes those of these shards that no other living collector holds, each with its next epoch. Waits for
     /// transactions that write under earlier leases of the shards.
     async fn take(&self, member: &MemberId, shards: &[u16]) -> StoreResult<Vec<Lease>>;

@@ -85,6 +85,11 @@ impl StoreError {
         StoreError { place: StorePlace::File(file.into()), what }
     }
 
+    /// Says whether another collector took the shard since the work began. That is in order: it does the work again.
+    pub fn is_of_lease(&self) -> bool {
+        matches!(self.what, StoreErrorKind::Fenced { .. })
+    }
+
     /// The party that can mend the error.
     pub fn blame(&self) -> Blame {
         match self.what {
@@ -148,6 +153,9 @@ pub enum StoreErrorKind {
         /// The version that this program reads.
         known: u32,
     },
+    /// The store did not answer in time.
+    #[error("it did not answer within {} s; see that the database runs and is not overloaded", _0.as_secs())]
+    Silent(Duration),
     /// Another collector took the shard of the tenant since the work began.
     #[error("another collector has taken over the shard {shard} of the tenant; nothing was written")]
     Fenced {

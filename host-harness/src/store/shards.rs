@@ -35,9 +35,9 @@ pub type SteadyClock = Arc<dyn Fn() -> Instant + Send + Sync>;
 
 /// The leases that this process holds. Cheap to clone; all clones are the same.
 #[derive(Clone)]
-pub struct Shards(Arc<Kind>);
+pub struct Shards(Arc<Holding>);
 
-enum Kind {
+enum Holding {
     Sole,
     Leased { shards: u16, clock: SteadyClock, held: RwLock<HeldLeases> },
 }
@@ -66,19 +66,19 @@ impl HeldLeases {
 impl Shards {
     /// All tenants, in a store that no other collector can use.
     pub fn sole() -> Shards {
-        Shards(Arc::new(Kind::Sole))
+        Shards(Arc::new(Holding::Sole))
     }
 
     /// No lease yet, in a store with so many shards.
     pub fn none_of(shards: u16, clock: SteadyClock) -> Shards {
-        Shards(Arc::new(Kind::Leased { shards, clock, held: RwLock::default() }))
+        Shards(Arc::new(Holding::Leased { shards, clock, held: RwLock::default() }))
     }
 
     /// Returns the lease of a tenant's shard; `None` if another collector may work on the tenant.
     pub fn lease_of(&self, tenant: &str) -> Option<Lease> {
         match &*self.0 {
-            Kind::Sole => Some(Lease::SOLE),
-            Kind::Leased { shards, clock, held } => {
+            Holding::Sole => Some(Lease::SOLE),
+            Holding::Leased { shards, clock, held } => {
                 let (shard, held) = (shard_of(tenant, *shards), held.read());
                 held.trusted(clock)?.get(&shard).map(|epoch| Lease { shard, epoch: *epoch })
             }
@@ -88,8 +88,8 @@ impl Shards {
     /// Says whether a lease is held now.
     pub fn holds(&self, lease: Lease) -> bool {
         match &*self.0 {
-            Kind::Sole => true,
-            Kind::Leased { clock, held, .. } => {
+            Holding::Sole => true,
+            Holding::Leased { clock, held, .. } => {
                 held.read().trusted(clock).is_some_and(|epochs| epochs.get(&lease.shard) == Some(&lease.epoch))
             }
         }
@@ -98,8 +98,8 @@ impl Shards {
     /// Returns all leases, in the order of their shards.
     pub fn held(&self) -> Vec<Lease> {
         match &*self.0 {
-            Kind::Sole => vec![Lease::SOLE],
-            Kind::Leased { clock, held, .. } => {
+            Holding::Sole => vec![Lease::SOLE],
+            Holding::Leased { clock, held, .. } => {
                 let held = held.read();
                 let epochs = held.trusted(clock).into_iter().flatten();
                 epochs.map(|(shard, epoch)| Lease { shard: *shard, epoch: *epoch }).collect()
@@ -109,7 +109,7 @@ impl Shards {
 
     /// Replaces the leases, which are trusted until a time. Of no effect in a store that no other collector can use.
     pub fn replace(&self, leases: impl IntoIterator<Item = Lease>, until: Instant) {
-        if let Kind::Leased { held, .. } = &*self.0 {
+        if let Holding::Leased { held, .. } = &*self.0 {
             let epochs = leases.into_iter().map(|lease| (lease.shard, lease.epoch)).collect();
             *held.write() = HeldLeases { epochs, until: Some(until) };
         }

@@ -11,6 +11,7 @@ use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 use source_host::clock::Clock;
 use source_host::contract::{Discovery, Failure, Scope};
+use source_host::failures;
 use source_host::feed::{Feed, Polled};
 
 pub use self::report::{Figure, Report, table};
@@ -118,7 +119,7 @@ enum Performed {
     /// budget is used up.
     Held(Failure),
     /// The scope was polled, or reported as lost.
-    Done(Done),
+    Done(Box<Done>),
 }
 
 impl<'a> Tick<'a> {
@@ -133,7 +134,10 @@ impl<'a> Tick<'a> {
     /// Searches for the scopes of a feed and polls each of them.
     async fn feed(&self, ready: &Ready, reporter: &mut Reporter<'_>) -> Result<(), StartError> {
         let admitted = &ready.admitted;
-        let Some(lease) = self.pipeline.shards.lease_of(&admitted.tenant) else { return Ok(()) };
+        let Some(lease) = self.pipeline.shards.lease_of(&admitted.tenant) else {
+            reporter.tell(ready, None, &failures::HELD_ELSEWHERE.because(failures::HELD_ELSEWHERE.cause));
+            return Ok(());
+        };
         let known = self.known(admitted);
         let found = self.search(ready, reporter).await;
         let searched_with = admitted.settings_digest();
@@ -151,7 +155,8 @@ impl<'a> Tick<'a> {
             match performed? {
                 Performed::Unasked => {}
                 Performed::Held(failure) => reporter.tell(ready, Some(&task.scope), &failure),
-                Performed::Done(Done { standing, events, failure, notices, measures, .. }) => {
+                Performed::Done(done) => {
+                    let Done { standing, events, failure, notices, measures, .. } = *done;
                     let outcome = failure.or(standing.outcome.map(|outcome| *outcome));
                     reporter.settle(ready, &task.scope, outcome, notices, measures);
                     reporter.report.events += events;
@@ -249,7 +254,7 @@ impl<'a> Tick<'a> {
             done => done.map_err(|NotKept { error, .. }| error)?,
         };
         self.throttles.lock().extend(done.throttle.clone());
-        Ok(Performed::Done(done))
+        Ok(Performed::Done(Box::new(done)))
     }
 }
 

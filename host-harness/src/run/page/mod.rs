@@ -2,6 +2,7 @@
 //! plain HTML without a script, and is written piece by piece. No answer has more rows than [`limits`] says.
 
 mod attention;
+mod fleet;
 mod plot;
 mod scope;
 mod sinks;
@@ -99,6 +100,9 @@ impl Page {
             Extent::Tenants | Extent::Rows(_) => {
                 self.attention(&mut write)?;
                 self.tenants(&mut write)?;
+                if let Some(fleet) = &self.snapshot.fleet {
+                    write(fleet::collectors(fleet))?;
+                }
                 write(sinks::summary(&self.sinks, self.now))?;
                 write(sinks::waiting_feeds(&self.snapshot))?;
             }

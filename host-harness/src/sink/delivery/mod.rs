@@ -27,7 +27,7 @@ use crate::sink::repeats::Summary;
 use crate::sink::shares::DiskShares;
 use crate::sink::{SinkClosed, SinkConfig, SinkError, SinkTrouble, Stdout};
 use crate::store::shards::Shards;
-use crate::store::{NewEvent, Outboxes, Partition, SharedStore, StoreError, StoreErrorKind, Waiting};
+use crate::store::{Backlog, NewEvent, Outboxes, Partition, SharedStore, StoreError, StoreErrorKind, Waiting};
 
 /// All sinks of a collector, and the deliveries to them. Cheap to clone.
 #[derive(Clone)]
@@ -227,6 +227,30 @@ impl Deliveries {
             self.wake(&row.sink, &row.tenant, &row.feed);
         }
         Ok(lost)
+    }
+
+    /// Takes over tenants of newly leased shards: counts their waiting events, and delivers them.
+    pub fn take_over(&self, backlog: &[Backlog]) {
+        let mut inner = self.shared.inner.lock();
+        let of = |row: &Backlog| (row.sink.clone(), row.tenant.clone());
+        for row in backlog {
+            inner.waiting.insert(of(row), Count::default());
+        }
+        for row in backlog {
+            inner.waiting.entry(of(row)).or_default().add(signed(row.events), signed(row.bytes));
+        }
+        drop(inner);
+        self.shared.check_outboxes();
+        for row in backlog {
+            self.wake(&row.sink, &row.tenant, &row.feed);
+        }
+    }
+
+    /// Forgets tenants on which other collectors may work.
+    pub fn give_up(&self, is_lost: impl Fn(&str) -> bool) {
+        let mut inner = self.shared.inner.lock();
+        inner.waiting.retain(|(_, tenant), _| !is_lost(tenant));
+        inner.ledger.give_up(is_lost);
     }
 
     /// Returns the first of these sinks whose outbox is full for a tenant, with the events that wait there.

@@ -519,7 +519,8 @@ impl SharedDeliveries {
         failpoint::pass("delivery-acknowledged");
         let mut inner = self.inner.lock();
         let tenants: BTreeSet<String> = taken.events.iter().map(|event| event.tenant.clone()).collect();
-        for event in taken.events.drain(..) {
+        // The new holder of a shard counts its events anew.
+        for event in taken.events.drain(..).filter(|event| self.shards.holds(event.lease)) {
             let count = inner.waiting.entry((partition.sink.clone(), event.tenant)).or_default();
             count.add(-1, -signed(event.body.len() as u64));
         }

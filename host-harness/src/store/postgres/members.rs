@@ -10,7 +10,7 @@ use super::connection::Parameters;
 use super::{PostgresStore, columns, digest};
 use crate::limits;
 use crate::store::StoreResult;
-use crate::store::fleet::{Fleet, FleetStore, Member, MemberId, SeenMember, SeenShard, ShardWork};
+use crate::store::fleet::{Fleet, FleetMember, FleetStore, MemberId, SeenMember, SeenShard, ShardWork};
 use crate::store::shards::Lease;
 
 const RENEW: &str = "
@@ -74,12 +74,12 @@ impl FleetStore for PostgresStore {
         self.shards
     }
 
-    async fn renew(&self, member: &Member) -> StoreResult<Fleet> {
+    async fn renew(&self, member: &FleetMember) -> StoreResult<Fleet> {
         let configuration = member.configuration.to_string();
         let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
         let feeds: Vec<i32> = member.work.iter().map(|work| number(work.feeds)).collect();
         let polls: Vec<i32> = member.work.iter().map(|work| number(work.polls)).collect();
-        let Member { id: MemberId(id), name, version, listen, .. } = member;
+        let FleetMember { id: MemberId(id), name, version, listen, .. } = member;
         self.fleet_rows(RENEW, &[id, name, version, &configuration, listen, &feeds, &polls]).await?;
         let kept = milliseconds(limits::MEMBER_KEPT) as f64;
         self.fleet_rows(REMOVE_DEAD, &[&kept]).await?;
@@ -89,7 +89,7 @@ impl FleetStore for PostgresStore {
             let (feeds, polls): (Vec<i32>, Vec<i32>) = (row.get(5), row.get(6));
             let work = feeds.iter().zip(&polls);
             let work = work.map(|(feeds, polls)| ShardWork { feeds: *feeds as u32, polls: *polls as u32 }).collect();
-            let member = Member {
+            let member = FleetMember {
                 id: MemberId(row.get(0)),
                 name: row.get(1),
                 version: row.get(2),

@@ -1,0 +1,209 @@
+//! Renews the row of this collector in a store that several share, takes shards and gives them back, and keeps the
+//! leases that the other parts of the collector look at.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use source_host::blame::Blame;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
+
+use super::plan::{Moves, moves};
+use crate::limits;
+use crate::store::fleet::{Fleet, FleetMember};
+use crate::store::shards::{Lease, Shards, SteadyClock};
+use crate::store::{SharedStore, StoreError, StoreErrorKind};
+
+/// The fleet as this collector last saw it. Cheap to clone.
+#[derive(Clone)]
+pub struct FleetWatch(watch::Receiver<Arc<FleetState>>);
+
+/// The fleet at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct FleetState {
+    /// The rows of the store at the last renewal.
+    pub fleet: Fleet,
+    /// The leases that this collector holds.
+    pub held: Vec<Lease>,
+    /// Why the last renewal failed.
+    pub trouble: Option<StoreError>,
+}
+
+impl FleetWatch {
+    /// Returns the state now.
+    pub fn state(&self) -> Arc<FleetState> {
+        Arc::clone(&self.0.borrow())
+    }
+
+    /// Returns when the state may have changed; waits for ever if the keeper has ended.
+    pub async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+/// Keeps the leases of one collector.
+pub struct Keeper {
+    store: SharedStore,
+    shards: Shards,
+    clock: SteadyClock,
+    /// This collector. Its work changes with the configuration and with the shards that it holds.
+    member: Arc<Mutex<FleetMember>>,
+    /// Shards that will be given back, and when.
+    giving: BTreeMap<Lease, Instant>,
+    /// The start of the last renewal that the store answered.
+    renewed: Option<Instant>,
+    news: watch::Sender<Arc<FleetState>>,
+}
+
+impl Keeper {
+    /// Makes the keeper of a collector that holds nothing yet.
+    pub fn new(
+        store: SharedStore,
+        shards: Shards,
+        clock: SteadyClock,
+        member: Arc<Mutex<FleetMember>>,
+    ) -> (Keeper, FleetWatch) {
+        let (news, watched) = watch::channel(Arc::default());
+        let keeper = Keeper { store, shards, clock, member, giving: BTreeMap::new(), renewed: None, news };
+        (keeper, FleetWatch(watched))
+    }
+
+    /// Renews the leases until the other end of `stop` is dropped, and then gives them back.
+    pub async fn keep(mut self, mut stop: oneshot::Receiver<()>) {
+        while timeout(limits::RENEWAL, &mut stop).await.is_err() {
+            self.turn().await;
+        }
+        self.leave().await;
+    }
+
+    /// Renews once, takes shards that nobody holds, and gives shards back.
+    pub async fn turn(&mut self) {
+        let begun = (self.clock)();
+        let silence = self.renewed.map_or(Duration::ZERO, |before| begun.saturating_duration_since(before));
+        let is_late = silence >= limits::LEASE_TRUSTED;
+        let had_trouble = self.news.borrow().trouble.is_some();
+        match self.renew(begun, is_late).await {
+            Ok(fleet) => {
+                if is_late {
+                    tracing::warn!(
+                        fault = Blame::Operator.word(),
+                        "this collector did not reach the store for {} s, longer than its leases last: polls that it began \
+                         before are done again, by it or by others",
+                        silence.as_secs()
+                    );
+                } else if had_trouble {
+                    tracing::info!("the leases are renewed again");
+                }
+                self.publish(Some(fleet), None);
+            }
+            Err(error) => {
+                if !had_trouble {
+                    tracing::warn!(
+                        fault = error.blame().word(),
+                        "the leases of {} shards could not be renewed; others take them over if that lasts: {error}",
+                        self.shards.held().len()
+                    );
+                }
+                self.publish(None, Some(error));
+            }
+        }
+    }
+
+    /// Gives all leases back: others need not wait until they are over.
+    pub async fn leave(&self) {
+        let Some(store) = self.store.fleet() else { return };
+        let id = self.member.lock().id.clone();
+        self.shards.replace([], (self.clock)());
+        match timeout(limits::RENEWAL_PATIENCE, store.leave(&id)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the leases end by themselves"),
+            Err(_) => tracing::debug!("the leases end by themselves: the store does not answer"),
+        }
+    }
+
+    async fn renew(&mut self, begun: Instant, is_late: bool) -> Result<Fleet, StoreError> {
+        let store = Arc::clone(&self.store);
+        let Some(store) = store.fleet() else { return Ok(Fleet::default()) };
+        let member = self.member.lock().clone();
+        let mut fleet = self.answered(store.renew(&member)).await?;
+        let own = |fleet: &Fleet| -> Vec<Lease> {
+            let own = fleet.shards.iter().filter(|shard| shard.holder.as_ref() == Some(&member.id));
+            own.map(|shard| shard.lease).collect()
+        };
+        // Leases that were distrusted for a time are taken again: their feeds were dropped, or will be.
+        if is_late {
+            let late = own(&fleet);
+            self.answered(store.give_back(&member.id, &late)).await?;
+            fleet.shards.iter_mut().filter(|shard| late.contains(&shard.lease)).for_each(|shard| shard.holder = None);
+        }
+        let held = own(&fleet);
+        self.giving.retain(|lease, _| held.contains(lease));
+        let due: Vec<Lease> = self.giving.iter().filter(|(_, at)| **at <= begun).map(|(lease, _)| *lease).collect();
+        if !due.is_empty() {
+            self.answered(store.give_back(&member.id, &due)).await?;
+            self.giving.retain(|lease, _| !due.contains(lease));
+            fleet.shards.iter_mut().filter(|shard| due.contains(&shard.lease)).for_each(|shard| shard.holder = None);
+        }
+        let mut held: Vec<Lease> = held.into_iter().filter(|lease| !due.contains(lease)).collect();
+        let Moves { take, give } = match self.giving.is_empty() {
+            true => moves(&member.id, &fleet),
+            // One after the other: the shards that are being given back still count as this collector's work.
+            false => Moves { give: Vec::new(), ..moves(&member.id, &fleet) },
+        };
+        if !take.is_empty() {
+            let taken = self.answered(store.take(&member.id, &take)).await?;
+            self.tell_taken(&fleet, &taken);
+            held.extend(taken);
+        }
+        let at = begun + limits::GIVING;
+        self.giving.extend(held.iter().filter(|lease| give.contains(&lease.shard)).map(|lease| (*lease, at)));
+        if !give.is_empty() {
+            tracing::info!("gives {} of {} shards back to collectors with less work", give.len(), held.len());
+        }
+        let kept = held.iter().copied().filter(|lease| !self.giving.contains_key(lease));
+        // The store counts from the arrival of the renewal, which was after its start.
+        self.shards.replace(kept, begun + limits::LEASE_TRUSTED);
+        self.renewed = Some(begun);
+        Ok(fleet)
+    }
+
+    /// Waits for an answer of the store, within a time.
+    async fn answered<T>(&self, answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let late =
+            || StoreError { place: self.store.place().clone(), what: StoreErrorKind::Silent(limits::RENEWAL_PATIENCE) };
+        timeout(limits::RENEWAL_PATIENCE, answer).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    fn tell_taken(&self, fleet: &Fleet, taken: &[Lease]) {
+        if taken.is_empty() {
+            return;
+        }
+        let mut dead: Vec<&str> = Vec::new();
+        for lease in taken {
+            let before = fleet.shards.iter().find(|shard| shard.lease.shard == lease.shard);
+            let holder = before.and_then(|shard| shard.holder.as_ref());
+            let name = holder.and_then(|id| fleet.members.iter().find(|seen| seen.member.id == *id));
+            dead.extend(name.map(|seen| seen.member.name.as_str()));
+        }
+        dead.sort_unstable();
+        dead.dedup();
+        match dead.is_empty() {
+            true => tracing::info!("took {} shards", taken.len()),
+            false => {
+                tracing::warn!("took {} shards, among them those of {}, which is silent", taken.len(), dead.join(", "))
+            }
+        }
+    }
+
+    fn publish(&self, fleet: Option<Fleet>, trouble: Option<StoreError>) {
+        let held = self.shards.held();
+        self.news.send_modify(|state| {
+            let fleet = fleet.unwrap_or_else(|| state.fleet.clone());
+            *state = Arc::new(FleetState { fleet, held, trouble });
+        });
+    }
+}

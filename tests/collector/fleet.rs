@@ -1,0 +1,202 @@
+//! Several collectors on one store: each works on its part of the tenants, and what one leaves another takes up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use host_harness::collector::expected_work;
+use host_harness::fleet::keeper::{FleetWatch, Keeper};
+use host_harness::limits;
+use host_harness::store::SharedStore;
+use host_harness::store::fleet::{FleetMember, MemberId};
+use host_harness::store::shards::{Shards, SteadyClock};
+use parking_lot::Mutex;
+use serde_json::Value;
+use source_host::digest::ShortDigest;
+use source_host::limits::milliseconds;
+use source_host::network::Transport;
+use source_simulator::estate::Estate;
+
+use super::scene::{HOUR, SECOND, Scene};
+use crate::support::NOON;
+use crate::support::fleet::{Connection, Database, SHARDS};
+use crate::support::stage::{Secrets, Stage};
+
+const TENANTS: u32 = 12;
+
+/// A collector of the fleet.
+struct Ship {
+    stage: Stage,
+    keeper: Keeper,
+    watch: FleetWatch,
+    member: Arc<Mutex<FleetMember>>,
+}
+
+impl Ship {
+    async fn start(scene: &Scene, database: &Arc<Database>, name: &str, text: &str) -> Ship {
+        let (begun, now) = (Instant::now(), Arc::clone(&scene.now));
+        let clock: SteadyClock =
+            Arc::new(move || begun + Duration::from_millis(now.load(Ordering::SeqCst).saturating_sub(NOON)));
+        let shards = Shards::none_of(SHARDS, Arc::clone(&clock));
+        let id = MemberId(name.to_owned());
+        let store: SharedStore = Arc::new(Connection { database: Arc::clone(database), id: id.clone() });
+        let member = Arc::new(Mutex::new(FleetMember {
+            id,
+            name: name.to_owned(),
+            version: String::new(),
+            configuration: ShortDigest::default(),
+            listen: None,
+            work: expected_work(&[], SHARDS),
+        }));
+        let (mut keeper, watch) = Keeper::new(Arc::clone(&store), shards.clone(), clock, Arc::clone(&member));
+        keeper.turn().await;
+        let transport = Arc::clone(&scene.service) as Arc<dyn Transport>;
+        let stage = Stage::on((store, &shards), &scene.file(), text, &Secrets::new(), &scene.now, transport).await;
+        Ship { stage, keeper, watch, member }
+    }
+
+    /// Renews the leases, and does everything that is due.
+    async fn turn(&mut self) {
+        self.member.lock().work = self.stage.collector.work(SHARDS);
+        self.keeper.turn().await;
+        self.stage.collector.reconcile();
+        self.stage.run_now().await;
+    }
+
+    fn held(&self) -> usize {
+        self.watch.state().held.len()
+    }
+}
+
+/// Lets time pass for these collectors.
+async fn pass(scene: &Scene, ships: &mut [&mut Ship], time: u64) {
+    let end = scene.now.load(Ordering::SeqCst) + time;
+    while scene.now.load(Ordering::SeqCst) < end {
+        scene.now.fetch_add(milliseconds(limits::RENEWAL), Ordering::SeqCst);
+        for ship in ships.iter_mut() {
+            ship.turn().await;
+        }
+    }
+}
+
+fn feeds(scene: &Scene) -> String {
+    let feeds = (0..TENANTS as usize).map(|tenant| scene.feed(&format!("feed-{tenant}"), tenant, "\"*\"", ""));
+    "[network]\nallow = [\"https://sim.example\"]\n".to_owned() + &feeds.collect::<String>()
+}
+
+/// The number of polls of each subscription since a time.
+fn polls(scene: &Scene, since: u64) -> BTreeMap<String, usize> {
+    let mut polls = BTreeMap::new();
+    for (time, path) in scene.service.asked.lock().iter() {
+        if let Some((subscription, _)) = path.split_once("/providers/Microsoft.Security/secureScores")
+            && *time >= since
+            && !path.contains("Controls")
+        {
+            *polls.entry(subscription.to_owned()).or_default() += 1;
+        }
+    }
+    polls
+}
+
+fn uids(events: &[Value]) -> Vec<&str> {
+    events.iter().map(|event| event["metadata"]["uid"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn two_collectors_share_the_tenants_and_poll_each_scope_once() {
+    let scene = Scene::new(Estate::sized(TENANTS, 1));
+    let (database, text) = (Database::new(&scene.now), feeds(&scene));
+    let mut one = Ship::start(&scene, &database, "one", &text).await;
+    assert_eq!(one.held(), usize::from(SHARDS), "the first one takes all");
+    pass(&scene, &mut [&mut one], 5 * 60 * SECOND).await;
+    assert_eq!(polls(&scene, 0).len(), TENANTS as usize);
+    let mut other = Ship::start(&scene, &database, "other", &text).await;
+    assert_eq!(other.held(), 0, "nothing is taken from a living collector");
+    pass(&scene, &mut [&mut one, &mut other], 5 * 60 * SECOND).await;
+    assert_eq!(one.held() + other.held(), usize::from(SHARDS));
+    assert!(one.stage.collector.elsewhere() > 0 && other.stage.collector.elsewhere() > 0);
+    assert_eq!(one.stage.collector.elsewhere() + other.stage.collector.elsewhere(), TENANTS as usize);
+    // After the first polls, each scope comes at its place of the hour.
+    pass(&scene, &mut [&mut one, &mut other], 2 * HOUR).await;
+    let since = scene.now.load(Ordering::SeqCst);
+    pass(&scene, &mut [&mut one, &mut other], 4 * HOUR).await;
+    let polls = polls(&scene, since);
+    assert!(polls.len() == TENANTS as usize && polls.values().all(|polls| *polls == 4), "{polls:?}");
+    assert!(database.fenced.lock().is_empty());
+    // Every finding is told once, whoever polls its scope.
+    let events = [one.stage.told().await, other.stage.told().await].concat();
+    let mut all = uids(&events);
+    let count = all.len();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), count);
+    assert!(events.iter().all(|event| event["activity_name"] != "Update"));
+}
+
+#[tokio::test]
+async fn what_a_dead_collector_leaves_is_taken_up_after_a_lease() {
+    let scene = Scene::new(Estate::sized(TENANTS, 1));
+    let (database, text) = (Database::new(&scene.now), feeds(&scene));
+    let mut one = Ship::start(&scene, &database, "one", &text).await;
+    let mut other = Ship::start(&scene, &database, "other", &text).await;
+    pass(&scene, &mut [&mut one, &mut other], 2 * HOUR).await;
+    let first = [one.stage.told().await, other.stage.told().await].concat();
+    drop(one);
+    pass(&scene, &mut [&mut other], milliseconds(limits::LEASE + limits::RENEWAL)).await;
+    assert_eq!((other.held(), other.stage.collector.elsewhere()), (usize::from(SHARDS), 0));
+    let since = scene.now.load(Ordering::SeqCst);
+    pass(&scene, &mut [&mut other], 2 * HOUR).await;
+    let polls = polls(&scene, since);
+    assert!(polls.len() == TENANTS as usize && polls.values().all(|polls| *polls == 2), "{polls:?}");
+    let more = other.stage.told().await;
+    assert!(!first.is_empty() && more.is_empty(), "the states were taken up: nothing is new: {:?}", uids(&more));
+}
+
+#[tokio::test]
+async fn a_collector_that_was_frozen_past_its_lease_writes_nothing_and_joins_again() {
+    let scene = Scene::new(Estate::sized(TENANTS, 1));
+    let (database, text) = (Database::new(&scene.now), feeds(&scene));
+    let mut frozen = Ship::start(&scene, &database, "frozen", &text).await;
+    pass(&scene, &mut [&mut frozen], 2 * HOUR).await;
+    let before = frozen.stage.told().await.len();
+    let tenant = "tenant-0";
+    // A poll is in flight when the collector freezes.
+    let subscription = scene.service.world.lock().estate.tenants[0].subscriptions[0].id.clone();
+    scene.service.held.send_replace(Some(format!("{subscription}/providers")));
+    let polls_before = scene.service.polls(&subscription);
+    let begun = scene.now.load(Ordering::SeqCst);
+    while scene.service.polls(&subscription) == polls_before {
+        let now = scene.now.fetch_add(milliseconds(limits::RENEWAL), Ordering::SeqCst);
+        assert!(now < begun + 2 * HOUR, "the poll comes within its interval");
+        frozen.keeper.turn().await;
+        frozen.stage.collector.reconcile();
+        frozen.stage.collector.start_due();
+        // Other jobs end, the one that is held does not.
+        let patience = Duration::from_millis(5);
+        while tokio::time::timeout(patience, frozen.stage.collector.ended()).await.is_ok() {
+            frozen.stage.collector.start_due();
+        }
+    }
+    scene.service.world.lock().estate.tenants[0].subscriptions[0].controls[0].healthy += 1;
+    let mut other = Ship::start(&scene, &database, "other", &text).await;
+    scene.service.held.send_replace(None);
+    scene.now.fetch_add(milliseconds(limits::LEASE), Ordering::SeqCst);
+    other.turn().await;
+    assert_eq!(database.holder(tenant), Some(MemberId("other".to_owned())));
+    let since = scene.now.load(Ordering::SeqCst);
+    pass(&scene, &mut [&mut other], HOUR).await;
+    // A scope that was overdue is polled at once, and then at its place.
+    let taken_up = polls(&scene, since);
+    assert!(taken_up.len() == TENANTS as usize && taken_up.values().all(|polls| *polls <= 2), "{taken_up:?}");
+    // The frozen one wakes.
+    frozen.stage.run_now().await;
+    assert!(!database.fenced.lock().is_empty(), "its poll came to its end, and was refused");
+    assert!(before > 0 && frozen.stage.told().await.is_empty(), "nothing of it was told");
+    pass(&scene, &mut [&mut frozen, &mut other], 5 * 60 * SECOND).await;
+    assert_eq!(frozen.held() + other.held(), usize::from(SHARDS));
+    assert!(frozen.held() > 0, "it joined again");
+    let since = scene.now.load(Ordering::SeqCst);
+    pass(&scene, &mut [&mut frozen, &mut other], 2 * HOUR).await;
+    assert!(polls(&scene, since).values().all(|polls| *polls == 2));
+}

@@ -488,3 +488,6 @@ pub const WORK_DESCRIBED: Duration = Duration::from_secs(30);
 
 /// The unit of the work that collectors tell each other.
 pub const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// Time after which any collector takes a shard that nobody holds: the one that should have taken it may have died.
+pub const LEFT_OVER: Duration = Duration::from_secs(9);

@@ -124,6 +124,11 @@ async fn two_collectors_share_the_tenants_and_poll_each_scope_once() {
     let polls = polls(&scene, since);
     assert!(polls.len() == TENANTS as usize && polls.values().all(|polls| *polls == 4), "{polls:?}");
     assert!(database.fenced.lock().is_empty());
+    // No count of waiting events is left behind where a shard went.
+    for ship in [&one, &other] {
+        ship.stage.pipeline.deliveries.rest().await;
+        assert_eq!(ship.stage.pipeline.deliveries.waiting(), []);
+    }
     // Every finding is told once, whoever polls its scope.
     let events = [one.stage.told().await, other.stage.told().await].concat();
     let mut all = uids(&events);
@@ -199,4 +204,24 @@ async fn a_collector_that_was_frozen_past_its_lease_writes_nothing_and_joins_aga
     let since = scene.now.load(Ordering::SeqCst);
     pass(&scene, &mut [&mut frozen, &mut other], 2 * HOUR).await;
     assert!(polls(&scene, since).values().all(|polls| *polls == 2));
+}
+
+#[tokio::test]
+async fn a_shard_that_was_kept_for_a_collector_that_died_is_taken_by_another() {
+    let scene = Scene::new(Estate::sized(TENANTS, 1));
+    let (database, text) = (Database::new(&scene.now), feeds(&scene));
+    let mut one = Ship::start(&scene, &database, "one", &text).await;
+    pass(&scene, &mut [&mut one], 2 * HOUR).await;
+    // Others begin and end at once, again and again: each has the least work, and is left free shards while it counts as
+    // alive.
+    for number in 0..10 {
+        drop(Ship::start(&scene, &database, &format!("phantom-{number}"), &text).await);
+        pass(&scene, &mut [&mut one], 9 * SECOND).await;
+    }
+    let free = (0..TENANTS).filter(|tenant| database.holder(&format!("tenant-{tenant}")).is_none()).count();
+    pass(&scene, &mut [&mut one], 2 * milliseconds(limits::LEASE)).await;
+    assert_eq!(one.held(), usize::from(SHARDS), "{free} were free meanwhile");
+    let since = scene.now.load(Ordering::SeqCst);
+    pass(&scene, &mut [&mut one], 2 * HOUR).await;
+    assert_eq!(polls(&scene, since).len(), TENANTS as usize);
 }

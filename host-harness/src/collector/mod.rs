@@ -249,7 +249,11 @@ impl Collector {
         let clock = Arc::clone(&pipeline.clock);
         let now = clock();
         let (store, shards) = (&pipeline.store, pipeline.shards.held());
-        store.prune(history_begins(now), now).await?;
+        // A store of several collectors is pruned later, beside the work.
+        let is_shared = store.fleet().is_some();
+        if !is_shared {
+            store.prune(history_begins(now), now).await?;
+        }
         let (feed_rows, scope_rows) = (store.feeds(&shards).await?, store.scopes(&shards).await?);
         let (throttles, kept) = (store.throttles(now).await?, store.kept(&shards).await?);
         let tally = tally::Tally::new(now, pipeline.metrics.delivered());
@@ -282,7 +286,7 @@ impl Collector {
             repeats: Repeats::default(),
             swept: now,
             tally,
-            pruned: now,
+            pruned: if is_shared { 0 } else { now },
         };
         collector.remember(feed_rows, scope_rows);
         let own = feeds.iter().filter(|admitted| collector.lease_of(&admitted.tenant).is_some());

@@ -121,7 +121,7 @@ impl Collector {
         self.loaded.extend(&leases);
         // Before any poll of these tenants adds to the counts.
         let backlog: Vec<Backlog> = rows.backlog.into_iter().filter(|row| is_new(&row.tenant)).collect();
-        self.pipeline.deliveries.take_over(&backlog);
+        self.pipeline.deliveries.take_over(&leases, is_new, &backlog);
         let coming: Vec<Arc<AdmittedFeed>> =
             self.elsewhere.extract_if(|_, feed| is_new(&feed.admitted.tenant)).map(|(_, feed)| feed.admitted).collect();
         let (now, count) = ((self.clock)(), coming.len());

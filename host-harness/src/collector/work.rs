@@ -300,7 +300,10 @@ impl Pipeline {
                 return Err(not_kept);
             }
         };
-        self.deliveries.queued(sinks, tenant, id, &record.events);
+        // A poll may end while its shard is being given back: the next holder counts its events.
+        if self.shards.holds(task.lease) {
+            self.deliveries.queued(sinks, tenant, id, &record.events);
+        }
         let events = record.events.len();
         self.metrics.feed(tenant, id, |counts| {
             counts.polled(standing.outcome.as_deref(), events, &notices);

@@ -1,7 +1,7 @@
 //! Renews the row of this collector in a store that several share, takes shards and gives them back, and keeps the
 //! leases that the other parts of the collector look at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::plan::{Moves, moves};
 use crate::limits;
-use crate::store::fleet::{Fleet, FleetMember};
+use crate::store::fleet::{Fleet, FleetMember, MemberId};
 use crate::store::shards::{Lease, Shards, SteadyClock};
 use crate::store::{SharedStore, StoreError, StoreErrorKind};
 
@@ -54,6 +54,8 @@ pub struct Keeper {
     member: Arc<Mutex<FleetMember>>,
     /// Shards that will be given back, and when.
     giving: BTreeMap<Lease, Instant>,
+    /// Shards that nobody holds, and since when.
+    free: BTreeMap<u16, Instant>,
     /// The start of the last renewal that the store answered.
     renewed: Option<Instant>,
     news: watch::Sender<Arc<FleetState>>,
@@ -68,7 +70,16 @@ impl Keeper {
         member: Arc<Mutex<FleetMember>>,
     ) -> (Keeper, FleetWatch) {
         let (news, watched) = watch::channel(Arc::default());
-        let keeper = Keeper { store, shards, clock, member, giving: BTreeMap::new(), renewed: None, news };
+        let keeper = Keeper {
+            store,
+            shards,
+            clock,
+            member,
+            giving: BTreeMap::new(),
+            free: BTreeMap::new(),
+            renewed: None,
+            news,
+        };
         (keeper, FleetWatch(watched))
     }
 
@@ -83,12 +94,10 @@ impl Keeper {
     /// Renews once, takes shards that nobody holds, and gives shards back.
     pub async fn turn(&mut self) {
         let begun = (self.clock)();
-        let silence = self.renewed.map_or(Duration::ZERO, |before| begun.saturating_duration_since(before));
-        let is_late = silence >= limits::LEASE_TRUSTED;
         let had_trouble = self.news.borrow().trouble.is_some();
-        match self.renew(begun, is_late).await {
-            Ok(fleet) => {
-                if is_late {
+        match self.renew(begun).await {
+            Ok((fleet, silence)) => {
+                if silence >= limits::LEASE_TRUSTED {
                     tracing::warn!(
                         fault = Blame::Operator.word(),
                         "this collector did not reach the store for {} s, longer than its leases last: polls that it began \
@@ -125,17 +134,20 @@ impl Keeper {
         }
     }
 
-    async fn renew(&mut self, begun: Instant, is_late: bool) -> Result<Fleet, StoreError> {
+    async fn renew(&mut self, begun: Instant) -> Result<(Fleet, Duration), StoreError> {
         let store = Arc::clone(&self.store);
-        let Some(store) = store.fleet() else { return Ok(Fleet::default()) };
+        let Some(store) = store.fleet() else { return Ok(Default::default()) };
         let member = self.member.lock().clone();
         let mut fleet = self.answered(store.renew(&member)).await?;
+        // At the answer: until then, the leases may have been distrusted for a moment.
+        let now = (self.clock)();
+        let silence = self.renewed.map_or(Duration::ZERO, |before| now.saturating_duration_since(before));
         let own = |fleet: &Fleet| -> Vec<Lease> {
             let own = fleet.shards.iter().filter(|shard| shard.holder.as_ref() == Some(&member.id));
             own.map(|shard| shard.lease).collect()
         };
         // Leases that were distrusted for a time are taken again: their feeds were dropped, or will be.
-        if is_late {
+        if silence >= limits::LEASE_TRUSTED {
             let late = own(&fleet);
             self.answered(store.give_back(&member.id, &late)).await?;
             fleet.shards.iter_mut().filter(|shard| late.contains(&shard.lease)).for_each(|shard| shard.holder = None);
@@ -149,11 +161,17 @@ impl Keeper {
             fleet.shards.iter_mut().filter(|shard| due.contains(&shard.lease)).for_each(|shard| shard.holder = None);
         }
         let mut held: Vec<Lease> = held.into_iter().filter(|lease| !due.contains(lease)).collect();
-        let Moves { take, give } = match self.giving.is_empty() {
+        // A failing `take` must not cost the leases that there are.
+        // The store counts from the arrival of the renewal, which was after its start.
+        let until = begun + limits::LEASE_TRUSTED;
+        self.shards.replace(held.iter().copied().filter(|lease| !self.giving.contains_key(lease)), until);
+        self.renewed = Some(begun);
+        let Moves { mut take, give } = match self.giving.is_empty() {
             true => moves(&member.id, &fleet),
             // One after the other: the shards that are being given back still count as this collector's work.
             false => Moves { give: Vec::new(), ..moves(&member.id, &fleet) },
         };
+        take.extend(self.left_over(&fleet, &take, begun));
         if !take.is_empty() {
             let taken = self.answered(store.take(&member.id, &take)).await?;
             self.tell_taken(&fleet, &taken);
@@ -165,10 +183,22 @@ impl Keeper {
             tracing::info!("gives {} of {} shards back to collectors with less work", give.len(), held.len());
         }
         let kept = held.iter().copied().filter(|lease| !self.giving.contains_key(lease));
-        // The store counts from the arrival of the renewal, which was after its start.
-        self.shards.replace(kept, begun + limits::LEASE_TRUSTED);
-        self.renewed = Some(begun);
-        Ok(fleet)
+        self.shards.replace(kept, until);
+        Ok((fleet, silence))
+    }
+
+    /// Returns the shards that nobody has taken for some renewals: the collector that should have them may have died since.
+    fn left_over(&mut self, fleet: &Fleet, take: &[u16], now: Instant) -> Vec<u16> {
+        let living = |id: &MemberId| fleet.members.iter().any(|seen| seen.member.id == *id && seen.is_alive());
+        let free = fleet.shards.iter().filter(|shard| !shard.holder.as_ref().is_some_and(living));
+        let free: BTreeSet<u16> = free.map(|shard| shard.lease.shard).collect();
+        self.free.retain(|shard, _| free.contains(shard));
+        for shard in &free {
+            self.free.entry(*shard).or_insert(now);
+        }
+        let is_old = |since: &Instant| now.saturating_duration_since(*since) >= limits::LEFT_OVER;
+        let old = self.free.iter().filter(|(shard, since)| is_old(since) && !take.contains(shard));
+        old.map(|(shard, _)| *shard).collect()
     }
 
     /// Waits for an answer of the store, within a time.

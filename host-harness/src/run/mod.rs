@@ -167,6 +167,8 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), StartE
     let stdout = Arc::new(Mutex::new(std::io::stdout()));
     let store = store(&config.state).await?;
     let mut sharing = Sharing::join(&store, &checked.feeds, config.listen.map(|address| address.to_string())).await;
+    // Reading the rows may take longer than a lease.
+    sharing.keep();
     let opened = (store, &sharing.shards);
     let pipeline = pipeline(opened, config.budgets, &sinks, &checked.network, &start.clock, stdout).await?;
     let (questions, asked) = mpsc::channel(16);
@@ -187,7 +189,6 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), StartE
     tracing::info!("collecting {}, state in {}", number(count, "feed"), config.state);
     let left_out = tell_left_out(&collector, &checked.left_out, &[], false);
     let late = LateFeeds::of_start(admission, &checked.left_out, (start.clock)());
-    sharing.keep();
     let mut driver = RunLoop {
         start,
         faults,

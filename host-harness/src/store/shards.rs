@@ -95,6 +95,11 @@ impl Shards {
         }
     }
 
+    /// Says whether no other collector can use the store.
+    pub fn is_sole(&self) -> bool {
+        matches!(&*self.0, Holding::Sole)
+    }
+
     /// Returns all leases, in the order of their shards.
     pub fn held(&self) -> Vec<Lease> {
         match &*self.0 {

@@ -5,7 +5,7 @@
 mod queue;
 mod worker;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::sink::nats::NatsClient;
 use crate::sink::repeats::Summary;
 use crate::sink::shares::DiskShares;
 use crate::sink::{SinkClosed, SinkConfig, SinkError, SinkTrouble, Stdout};
-use crate::store::shards::Shards;
+use crate::store::shards::{Lease, Shards};
 use crate::store::{Backlog, NewEvent, Outboxes, Partition, SharedStore, StoreError, StoreErrorKind, Waiting};
 
 /// All sinks of a collector, and the deliveries to them. Cheap to clone.
@@ -67,6 +67,8 @@ struct Inner {
     told_lost: BTreeSet<String>,
     /// Free bytes of the disks of sinks' files, when something was last written there.
     free: BTreeMap<String, u64>,
+    /// The leases whose waiting events were counted: only these are delivered, so that each is counted once.
+    counted: HashSet<Lease>,
     /// Whether the events of an earlier process were counted.
     resumed: bool,
     closed: Option<SinkClosed>,
@@ -211,9 +213,11 @@ impl Deliveries {
     /// Delivers the events that an earlier process left in the outbox. Logs and returns the ids of sinks outside the
     /// configuration, with the number of events that wait for them.
     pub async fn resume(&self) -> Result<BTreeMap<String, u64>, StoreError> {
-        let backlog = self.shared.backlog().await?;
+        let shards = self.shared.shards.held();
+        let backlog = self.shared.store.backlog(&shards).await?;
         let mut inner = self.shared.inner.lock();
         inner.resumed = true;
+        inner.counted = shards.into_iter().collect();
         inner.waiting.clear();
         for row in &backlog {
             let count = inner.waiting.entry((row.sink.clone(), row.tenant.clone())).or_default();
@@ -230,14 +234,15 @@ impl Deliveries {
     }
 
     /// Takes over tenants of newly leased shards: counts their waiting events, and delivers them.
-    pub fn take_over(&self, backlog: &[Backlog]) {
+    pub fn take_over(&self, leases: &HashSet<Lease>, is_new: impl Fn(&str) -> bool, backlog: &[Backlog]) {
         let mut inner = self.shared.inner.lock();
-        let of = |row: &Backlog| (row.sink.clone(), row.tenant.clone());
+        inner.counted.retain(|lease| self.shared.shards.holds(*lease));
+        inner.counted.extend(leases);
+        // Counts from an earlier lease say nothing any more.
+        inner.waiting.retain(|(_, tenant), _| !is_new(tenant));
         for row in backlog {
-            inner.waiting.insert(of(row), Count::default());
-        }
-        for row in backlog {
-            inner.waiting.entry(of(row)).or_default().add(signed(row.events), signed(row.bytes));
+            let count = inner.waiting.entry((row.sink.clone(), row.tenant.clone())).or_default();
+            count.add(signed(row.events), signed(row.bytes));
         }
         drop(inner);
         self.shared.check_outboxes();

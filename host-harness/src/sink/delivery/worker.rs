@@ -24,6 +24,7 @@ use crate::sink::shares::SeenDisk;
 use crate::sink::{
     Apart, DeliveryError, FileConfig, HttpConfig, Lines, SinkConfig, SinkError, SinkKind, SinkTrouble, Stall, Writer,
 };
+use crate::store::shards::Lease;
 use crate::store::{Backlog, Keep, Partition, Queued, StoreError, Waiting};
 
 /// The result of one step of a delivery.
@@ -78,7 +79,17 @@ struct Size {
 
 impl SharedDeliveries {
     pub(super) async fn backlog(&self) -> Result<Vec<Backlog>, StoreError> {
-        self.store.backlog(&self.shards.held()).await
+        self.store.backlog(&self.counted()).await
+    }
+
+    /// Returns the leases whose events are delivered.
+    fn counted(&self) -> Vec<Lease> {
+        let mut leases = self.shards.held();
+        if !self.shards.is_sole() {
+            let inner = self.inner.lock();
+            leases.retain(|lease| inner.counted.contains(lease));
+        }
+        leases
     }
 
     #[cfg(feature = "nats")]
@@ -266,6 +277,9 @@ impl SharedDeliveries {
             self.acknowledge(sink, partition, taken).await?;
             return Ok(DeliveryStep::Delivered);
         }
+        // The new holder of a shard delivers its events.
+        refused.retain(|(event, _)| self.shards.holds(event.lease));
+        held.retain(|tenant, _| self.shards.lease_of(tenant).is_some());
         self.release(sink, partition, held).await?;
         if !held.is_empty() && !self.inner.lock().waits_beside(partition, held) {
             return Ok(DeliveryStep::Held);
@@ -279,7 +293,11 @@ impl SharedDeliveries {
             }
             return Ok(DeliveryStep::Again);
         }
-        let (shards, events) = (self.shards.held(), size.most.min(size.probe));
+        let (shards, events) = (self.counted(), size.most.min(size.probe));
+        if shards.is_empty() {
+            // The leases may be renewed without a change: the events then wait here.
+            return Ok(DeliveryStep::Held);
+        }
         let without: Vec<String> = held.keys().cloned().collect();
         let batch = self.store.queued(&shards, partition, without, events, limits::BATCH_BYTES).await?;
         failpoint::pass("delivery-events-read");
@@ -520,7 +538,14 @@ impl SharedDeliveries {
         let mut inner = self.inner.lock();
         let tenants: BTreeSet<String> = taken.events.iter().map(|event| event.tenant.clone()).collect();
         // The new holder of a shard counts its events anew.
-        for event in taken.events.drain(..).filter(|event| self.shards.holds(event.lease)) {
+        let counted: BTreeSet<Lease> = taken
+            .events
+            .iter()
+            .map(|event| event.lease)
+            .filter(|lease| self.shards.is_sole() || self.shards.holds(*lease) && inner.counted.contains(lease))
+            .collect();
+        let is_counted = |lease: Lease| counted.contains(&lease);
+        for event in taken.events.drain(..).filter(|event| is_counted(event.lease)) {
             let count = inner.waiting.entry((partition.sink.clone(), event.tenant)).or_default();
             count.add(-1, -signed(event.body.len() as u64));
         }

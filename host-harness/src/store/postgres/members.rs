@@ -9,9 +9,9 @@ use tokio_postgres::Row;
 use super::connection::Parameters;
 use super::{PostgresStore, columns, digest};
 use crate::limits;
-use crate::store::StoreResult;
 use crate::store::fleet::{Fleet, FleetMember, FleetStore, MemberId, SeenMember, SeenShard, ShardWork};
 use crate::store::shards::Lease;
+use crate::store::{StoreErrorKind, StoreResult};
 
 const RENEW: &str = "
     INSERT INTO collector (id, name, version, configuration, listen, feeds, polls) VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -63,8 +63,15 @@ const LEAVE: &str = "
 impl PostgresStore {
     /// Asks by the connection of the fleet's rows. An answer after the end of a lease is of no use.
     async fn fleet_rows(&self, text: &'static str, parameters: Parameters<'_>) -> StoreResult<Vec<Row>> {
-        let rows = self.renewals.rows(text, parameters, &self.closing, limits::RENEWAL).await;
-        rows.map_err(|what| self.fault(what))
+        let rows = self.renewals.rows(text, parameters, &self.closing, limits::RENEWAL);
+        match tokio::time::timeout(limits::RENEWAL, rows).await {
+            Ok(rows) => rows.map_err(|what| self.fault(what)),
+            Err(_) => {
+                // Later questions would wait behind this one.
+                self.renewals.end().await;
+                Err(self.fault(StoreErrorKind::Silent(limits::RENEWAL)))
+            }
+        }
     }
 }
 

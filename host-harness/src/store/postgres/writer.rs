@@ -172,8 +172,9 @@ impl PollWriter {
                     let lost = || StoreErrorKind::Other(Cause::new("a transaction has the number of another one"));
                     return unanswered.ok_or_else(lost);
                 }
-                Err(FailedWrite { error, results }) => {
-                    unanswered = results.or(unanswered);
+                Err(FailedWrite { error, results, began }) => {
+                    // An attempt that began says that the ones before it were not committed.
+                    unanswered = if began { results } else { results.or(unanswered) };
                     error
                 }
             };

@@ -44,11 +44,13 @@ pub(super) struct FailedWrite {
     pub error: StoreErrorKind,
     /// Its results if the server has it; `None` if the server was not told to commit.
     pub results: Option<Results>,
+    /// Whether the server said that no earlier attempt was committed.
+    pub began: bool,
 }
 
 impl From<StoreErrorKind> for FailedWrite {
     fn from(error: StoreErrorKind) -> FailedWrite {
-        FailedWrite { error, results: None }
+        FailedWrite { error, results: None, began: false }
     }
 }
 
@@ -165,6 +167,7 @@ pub(super) async fn write(
 ) -> Result<Option<Results>, FailedWrite> {
     failpoint::pass("commit-begin");
     let begun = begin(connection, me, number, entries).await;
+    let began = matches!(begun, Ok(Some(_)));
     let decided = match begun {
         // An earlier attempt, whose answer was lost, has committed.
         Ok(None) => return connection.run("ROLLBACK").await.map(|()| None).map_err(FailedWrite::from),
@@ -176,7 +179,7 @@ pub(super) async fn write(
         Err(error) => {
             // If the connection is lost, the server rolls back.
             let _ = connection.run("ROLLBACK").await;
-            return Err(error.into());
+            return Err(FailedWrite { error, results: None, began });
         }
     };
     match finish(connection, &plan).await {
@@ -184,8 +187,7 @@ pub(super) async fn write(
             failpoint::pass("commit-durable");
             Ok(Some(results))
         }
-        Err(error) if connection.is_closed() => Err(FailedWrite { error, results: Some(results) }),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(FailedWrite { error, results: connection.is_closed().then_some(results), began }),
     }
 }
 

@@ -183,7 +183,7 @@ url = "{self.receiver}/{{tenant}}"
 id = "archive"
 type = "http"
 url = "{self.receiver}/down"
-max_outbox_bytes = 20000
+max_outbox_bytes = 150000
 [feed_defaults.settings]
 authority = "{self.names}"
 endpoint = "{self.names}"

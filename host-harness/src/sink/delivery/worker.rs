@@ -14,7 +14,7 @@ use source_host::failures::OUTBOX_FULL;
 use source_host::limits::milliseconds;
 use tokio::sync::Semaphore;
 
-use super::{OpenSink, SharedDeliveries, backoff, signed};
+use super::{Inner, OpenSink, SharedDeliveries, backoff, signed};
 use crate::limits;
 use crate::sink::file::{FileWriter, LineFile, Rotation};
 use crate::sink::http::{self, HttpWriter};
@@ -84,12 +84,14 @@ impl SharedDeliveries {
 
     /// Returns the leases whose events are delivered.
     fn counted(&self) -> Vec<Lease> {
-        let mut leases = self.shards.held();
-        if !self.shards.is_sole() {
-            let inner = self.inner.lock();
-            leases.retain(|lease| inner.counted.contains(lease));
-        }
-        leases
+        let inner = self.inner.lock();
+        let held = self.shards.held().into_iter();
+        held.filter(|lease| self.is_counted(&inner, *lease)).collect()
+    }
+
+    /// Says whether the waiting events of a lease were counted, and its shard is still this collector's.
+    fn is_counted(&self, inner: &Inner, lease: Lease) -> bool {
+        self.shards.is_sole() || self.shards.holds(lease) && inner.counted.contains(&lease)
     }
 
     #[cfg(feature = "nats")]
@@ -496,6 +498,8 @@ impl SharedDeliveries {
     }
 
     fn open(&self, sink: &OpenSink, partition: &Partition, tenant: &str) -> Result<Box<dyn Writer>, SinkError> {
+        // Separated tenants do not share a connection.
+        let apart = partition.tenant.is_some() || partition.feed.is_some();
         Ok(match &sink.config.kind {
             SinkKind::Stdout => Box::new(Lines::new(Arc::clone(&self.stdout))),
             SinkKind::File(config) => {
@@ -503,8 +507,6 @@ impl SharedDeliveries {
                 Box::new(FileWriter::new(file, Arc::clone(&self.clock)))
             }
             SinkKind::Http(config) => {
-                // Separated tenants do not share a connection.
-                let apart = partition.tenant.is_some() || partition.feed.is_some();
                 let client = match sink.client.as_ref().filter(|_| !apart) {
                     Some(client) => client.clone(),
                     None => self.client(&sink.config.id, config)?,
@@ -513,7 +515,6 @@ impl SharedDeliveries {
             }
             #[cfg(feature = "nats")]
             SinkKind::Nats(config) => {
-                let apart = partition.tenant.is_some() || partition.feed.is_some();
                 let client = match &sink.nats {
                     Some(client) if apart => client.apart(),
                     Some(client) => client.clone(),
@@ -538,14 +539,9 @@ impl SharedDeliveries {
         let mut inner = self.inner.lock();
         let tenants: BTreeSet<String> = taken.events.iter().map(|event| event.tenant.clone()).collect();
         // The new holder of a shard counts its events anew.
-        let counted: BTreeSet<Lease> = taken
-            .events
-            .iter()
-            .map(|event| event.lease)
-            .filter(|lease| self.shards.is_sole() || self.shards.holds(*lease) && inner.counted.contains(lease))
-            .collect();
-        let is_counted = |lease: Lease| counted.contains(&lease);
-        for event in taken.events.drain(..).filter(|event| is_counted(event.lease)) {
+        let counted: Vec<Queued> =
+            taken.events.drain(..).filter(|event| self.is_counted(&inner, event.lease)).collect();
+        for event in counted {
             let count = inner.waiting.entry((partition.sink.clone(), event.tenant)).or_default();
             count.add(-1, -signed(event.body.len() as u64));
         }

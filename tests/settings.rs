@@ -144,7 +144,7 @@ fn snapshot_seconds(value: &Value) -> Result<u64, Vec<Problem>> {
     });
     let schema = serde_json::from_str(&prepare::description().settings_schema).unwrap();
     let fits = validator(&schema).unwrap().is_valid(&settings);
-    let read = plugin_settings::read(&settings.to_string()).map(|(settings, _)| settings.snapshot_seconds);
+    let read = plugin_settings::read(&settings.to_string()).map(|(settings, ..)| settings.snapshot_seconds);
     assert_eq!(read.is_ok(), fits, "the schema and the plugin disagree about {value}");
     read
 }

@@ -13,7 +13,7 @@ use azure_secure_score::json::{self, Document, Fault, JsonValue, Object, ValuePa
 use azure_secure_score::normalize::{MAX_EVENT_BYTES, normalize};
 use azure_secure_score::pages::{Next, PollPosition};
 use azure_secure_score::service_error::{self, Call};
-use azure_secure_score::settings::Settings;
+use azure_secure_score::settings::{Settings, Subscriptions};
 use azure_secure_score::token;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -43,8 +43,8 @@ static SETTINGS: LazyLock<Vec<Settings>> = LazyLock::new(|| {
     more.iter().map(|more| settings(&format!(r#""subscription_id": "{SUBSCRIPTION}"{more}"#))).collect()
 });
 
-/// Settings that search for subscriptions.
-static ALL: LazyLock<Settings> = LazyLock::new(|| settings(r#""subscription_id": "*""#));
+/// A search for all subscriptions.
+static ALL: Subscriptions = Subscriptions::All { exclude: Vec::new(), delegated: false };
 
 fn settings(more: &str) -> Settings {
     let text = format!(
@@ -165,7 +165,7 @@ pub fn pages(data: &[u8]) {
             }
         }
     }
-    let mut found = Found::new(&ALL, SUBSCRIPTION.to_owned());
+    let mut found = Found::new(&SETTINGS[0], &ALL, SUBSCRIPTION.to_owned());
     let took = found.take(&response);
     match took.and_then(|()| found.next_request(None)) {
         Err(failure) => check_failure(&failure),

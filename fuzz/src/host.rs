@@ -9,7 +9,7 @@ use azure_secure_score::contract as native;
 use azure_secure_score::discover::{self, Found};
 use azure_secure_score::http::Request;
 use azure_secure_score::pages::PollPosition;
-use azure_secure_score::settings::Settings;
+use azure_secure_score::settings::{Settings, Subscriptions};
 use azure_secure_score::{prepare, settings, token};
 use host_harness::built_in;
 use host_harness::config::{self, Config};
@@ -215,16 +215,17 @@ pub fn shapes(data: &[u8]) {
                 assert!(!problem.found.is_empty() && !problem.expected.is_empty());
             }
         }
-        Ok((settings, warnings)) => {
+        Ok((settings, subscriptions, warnings)) => {
             assert_eq!(Settings::trusted(&text).as_ref(), Ok(&settings));
+            assert_eq!(Subscriptions::trusted(&text).as_ref(), Ok(&subscriptions));
             let credential = Some(settings::Credential::Secret("sealed-key".to_owned()));
             let settings = Settings { credential, ..settings };
-            let plan = plan(prepare::plan(&settings, warnings));
+            let plan = plan(prepare::plan(&settings, &subscriptions, warnings));
             let origins: BTreeSet<&str> = plan.shapes.iter().map(|shape| shape.origin.as_str()).collect();
             let allowed = Origins::default().with_credentials_over_http(&origins);
             let allowed = allowed.unwrap_or_else(|error| panic!("{error}"));
             let egress = Egress::new(plan.clone(), Arc::new(allowed));
-            for request in made(&settings) {
+            for request in made(&settings, &subscriptions) {
                 leaves(&egress, &request);
             }
         }
@@ -232,11 +233,11 @@ pub fn shapes(data: &[u8]) {
 }
 
 /// Returns the first requests of the contract's calls.
-fn made(settings: &Settings) -> Vec<Request> {
+fn made(settings: &Settings, subscriptions: &Subscriptions) -> Vec<Request> {
     let mut requests =
         vec![token::request(settings, |_, _, _| unreachable!("a secret needs no host")).expect("there is a secret")];
     requests.extend(discover::tenant_request(settings));
-    let found = Found::new(settings, "20ff7fc3-e762-44dd-bd96-b71116dcdc23".to_owned());
+    let found = Found::new(settings, subscriptions, "20ff7fc3-e762-44dd-bd96-b71116dcdc23".to_owned());
     let bearer = Some("sealed-token");
     requests.extend(found.next_request(bearer).expect("no page was read"));
     let scopes = found.discovery().map(|discovery| discovery.scopes).unwrap_or_default();

@@ -56,6 +56,7 @@ pub fn tenant_id(settings: &Settings, response: &Response) -> Result<String, Fai
 #[derive(Debug)]
 pub struct Found<'a> {
     settings: &'a Settings,
+    subscriptions: &'a Subscriptions,
     tenant_id: String,
     discovery: Discovery,
     next_link: Option<String>,
@@ -66,9 +67,10 @@ pub struct Found<'a> {
 
 impl<'a> Found<'a> {
     /// Begins a search; a list of subscriptions in the settings is itself the result.
-    pub fn new(settings: &'a Settings, tenant_id: String) -> Found<'a> {
+    pub fn new(settings: &'a Settings, subscriptions: &'a Subscriptions, tenant_id: String) -> Found<'a> {
         let mut found = Found {
             settings,
+            subscriptions,
             tenant_id,
             discovery: Discovery { scopes: Vec::new(), skipped: Vec::new(), notices: Vec::new() },
             next_link: None,
@@ -76,7 +78,7 @@ impl<'a> Found<'a> {
             delegated_count: 0,
             excluded: Vec::new(),
         };
-        match &settings.subscriptions {
+        match subscriptions {
             Subscriptions::List(ids) => {
                 found.discovery.scopes = ids.iter().map(|id| found.scope(id, None, None)).collect()
             }
@@ -125,7 +127,7 @@ impl<'a> Found<'a> {
 
     /// The result; an empty one is a failure.
     pub fn discovery(mut self) -> Result<Discovery, Failure> {
-        let Subscriptions::All { exclude, .. } = &self.settings.subscriptions else { return Ok(self.discovery) };
+        let Subscriptions::All { exclude, .. } = self.subscriptions else { return Ok(self.discovery) };
         for id in exclude.iter().filter(|id| !self.excluded.contains(id)) {
             self.discovery.notices.push(EXCLUSION_UNUSED.notice(id));
         }
@@ -152,7 +154,7 @@ impl<'a> Found<'a> {
     }
 
     fn consider(&mut self, subscription: &Subscription<'_>) {
-        let Subscriptions::All { exclude, delegated } = &self.settings.subscriptions else { return };
+        let Subscriptions::All { exclude, delegated } = self.subscriptions else { return };
         let id = subscription.subscription_id.to_ascii_lowercase();
         if exclude.contains(&id) {
             self.excluded.push(id);
@@ -204,9 +206,9 @@ mod tests {
 
     const TENANT: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
 
-    fn all(exclude: &[&str], delegated: bool) -> Settings {
+    fn all(exclude: &[&str], delegated: bool) -> Subscriptions {
         let exclude = exclude.iter().map(|id| (*id).to_owned()).collect();
-        Settings { subscriptions: Subscriptions::All { exclude, delegated }, ..Settings::sample() }
+        Subscriptions::All { exclude, delegated }
     }
 
     fn subscription(last: u8, state: &str, tenant: &str) -> String {
@@ -215,8 +217,9 @@ mod tests {
         )
     }
 
-    fn discover(settings: &Settings, pages: &[String]) -> Result<Discovery, Failure> {
-        let mut found = Found::new(settings, TENANT.to_owned());
+    fn discover(subscriptions: &Subscriptions, pages: &[String]) -> Result<Discovery, Failure> {
+        let settings = Settings::sample();
+        let mut found = Found::new(&settings, subscriptions, TENANT.to_owned());
         for page in pages {
             assert!(found.next_request(None)?.is_some());
             found.take(&Response { status: 200, headers: Vec::new(), body: page.as_bytes().to_vec() })?;
@@ -227,7 +230,8 @@ mod tests {
 
     #[test]
     fn a_list_is_its_own_result() {
-        let discovery = discover(&Settings::sample(), &[]).unwrap();
+        let discovery =
+            discover(&Subscriptions::List(vec!["20ff7fc3-e762-44dd-bd96-b71116dcdc23".to_owned()]), &[]).unwrap();
         assert_eq!(discovery.scopes[0].id, "20ff7fc3-e762-44dd-bd96-b71116dcdc23");
         assert_eq!(discovery.scopes[0].plugin_data, TENANT);
     }
@@ -243,8 +247,8 @@ mod tests {
         let other = subscription(3, "Enabled", "00000000-0000-0000-0000-000000000000");
         let second = format!(r#"{{"value":[{other},{}]}}"#, subscription(4, "Enabled", TENANT));
         let pages = [first, second];
-        let ids = |settings: &Settings| {
-            let discovery = discover(settings, &pages).unwrap();
+        let ids = |subscriptions: &Subscriptions| {
+            let discovery = discover(subscriptions, &pages).unwrap();
             discovery.scopes.iter().map(|scope| scope.id[34..].to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(ids(&all(&[], false)), ["01", "04"]);
@@ -276,10 +280,10 @@ mod tests {
 
     #[test]
     fn a_list_that_is_refused_is_no_empty_list() {
-        let settings = all(&[], false);
+        let (settings, all) = (Settings::sample(), all(&[], false));
         let failure = |status, body: &str| {
             let response = Response { status, headers: Vec::new(), body: body.as_bytes().to_vec() };
-            Found::new(&settings, TENANT.to_owned()).take(&response).unwrap_err()
+            Found::new(&settings, &all, TENANT.to_owned()).take(&response).unwrap_err()
         };
         let own = [(403, "AuthorizationFailed"), (404, "SubscriptionNotFound"), (418, "NovelCode")];
         for (status, code) in own {
@@ -345,8 +349,8 @@ mod tests {
             ("https://management.azure.com:443/subscriptions?a", "?a"),
             ("HTTPS://Management.Azure.com/Subscriptions?a=\\\"b c\\\"", "?a=%22b%20c%22"),
         ] {
-            let settings = all(&[], false);
-            let mut found = Found::new(&settings, TENANT.to_owned());
+            let (settings, all) = (Settings::sample(), all(&[], false));
+            let mut found = Found::new(&settings, &all, TENANT.to_owned());
             let body = format!(r#"{{"value":[],"nextLink":"{link}"}}"#).into_bytes();
             found.take(&Response { status: 200, headers: Vec::new(), body }).unwrap();
             let url = found.next_request(None).unwrap().map(|request| request.url);

@@ -43,7 +43,7 @@ use contract::{
     Batch, Context, Description, Discovery, Failure, Guest, Plan, PollResult, PollStep, Problem, Scope, Token,
 };
 
-use crate::settings::Settings;
+use crate::settings::{Settings, Subscriptions};
 
 /// The component: each function is one call of the contract.
 pub struct Plugin;
@@ -54,7 +54,8 @@ impl Guest for Plugin {
     }
 
     fn prepare(settings: String) -> Result<Plan, Vec<Problem>> {
-        settings::read(&settings).map(|(settings, warnings)| prepare::plan(&settings, warnings))
+        settings::read(&settings)
+            .map(|(settings, subscriptions, warnings)| prepare::plan(&settings, &subscriptions, warnings))
     }
 
     fn fetch_token(settings: String) -> Result<Option<Token>, Failure> {
@@ -67,6 +68,7 @@ impl Guest for Plugin {
 
     fn discover(settings: String, token: Option<String>) -> Result<Discovery, Failure> {
         report_panics();
+        let subscriptions = Subscriptions::trusted(&settings)?;
         let settings = Settings::trusted(&settings)?;
         let tenant_id = match discover::tenant_request(&settings) {
             None => settings.tenant.clone(),
@@ -74,7 +76,7 @@ impl Guest for Plugin {
                 discover::tenant_id(&settings, &http::send(request, "the tenant's OpenID configuration")?)?
             }
         };
-        let mut found = discover::Found::new(&settings, tenant_id);
+        let mut found = discover::Found::new(&settings, &subscriptions, tenant_id);
         while let Some(request) = found.next_request(token.as_deref())? {
             found.take(&http::send(request, "the list of subscriptions")?)?;
         }

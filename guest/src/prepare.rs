@@ -69,7 +69,7 @@ pub fn description() -> Description {
 }
 
 /// Returns every request that later calls may make.
-pub fn plan(settings: &Settings, warnings: Vec<Problem>) -> Plan {
+pub fn plan(settings: &Settings, subscriptions: &Subscriptions, warnings: Vec<Problem>) -> Plan {
     let mut shapes = vec![Shape {
         method: "POST".to_owned(),
         origin: settings.authority.clone(),
@@ -86,7 +86,7 @@ pub fn plan(settings: &Settings, warnings: Vec<Problem>) -> Plan {
             captures: None,
         });
     }
-    match &settings.subscriptions {
+    match subscriptions {
         Subscriptions::List(subscriptions) => shapes.extend(subscriptions.iter().map(|subscription| {
             read_shape(settings, Path::Prefix(format!("/subscriptions/{subscription}/providers/Microsoft.Security/")))
         })),

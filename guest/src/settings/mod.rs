@@ -21,25 +21,29 @@ use crate::diagnoses::SETTINGS_INVALID;
 use addresses::Addresses;
 use reader::SettingsReader;
 
-/// Reads a user's settings: returns the settings with their warnings, or every problem.
-pub fn read(text: &str) -> Result<(Settings, Vec<Problem>), Vec<Problem>> {
-    let mut reader = SettingsReader::new(text)?;
+/// Reads a user's settings: returns the settings and the subscriptions with their warnings, or every problem.
+pub fn read(text: &str) -> Result<(Settings, Subscriptions, Vec<Problem>), Vec<Problem>> {
+    let mut reader = SettingsReader::new(text, &[])?;
     let settings = settings(&mut reader);
+    let subscriptions = subscriptions::read(&mut reader);
     sign_in::require_credential(&mut reader);
-    if reader.problems.is_empty() { Ok((settings, reader.warnings)) } else { Err(reader.problems) }
+    if reader.problems.is_empty() { Ok((settings, subscriptions, reader.warnings)) } else { Err(reader.problems) }
+}
+
+impl Subscriptions {
+    /// Reads the subscriptions of settings that `prepare` accepted.
+    pub fn trusted(text: &str) -> Result<Subscriptions, Failure> {
+        let mut reader = SettingsReader::new(text, &[]).map_err(|problems| invalid(&problems))?;
+        let subscriptions = subscriptions::read(&mut reader);
+        if reader.problems.is_empty() { Ok(subscriptions) } else { Err(invalid(&reader.problems)) }
+    }
 }
 
 impl Settings {
-    /// Reads settings that `prepare` accepted; credentials may be withheld.
+    /// Reads settings that `prepare` accepted; credentials may be withheld. The subscriptions, which can be thousands,
+    /// are skipped: a poll is about one.
     pub fn trusted(text: &str) -> Result<Settings, Failure> {
-        let invalid = |problems: &[Problem]| {
-            let words: Vec<_> = problems
-                .iter()
-                .map(|problem| format!("`{}`: found {}, expected {}", problem.setting, problem.found, problem.expected))
-                .collect();
-            SETTINGS_INVALID.failure(&words.join("; "))
-        };
-        let mut reader = SettingsReader::new(text).map_err(|problems| invalid(&problems))?;
+        let mut reader = SettingsReader::new(text, &subscriptions::KEYS).map_err(|problems| invalid(&problems))?;
         let settings = settings(&mut reader);
         if reader.problems.is_empty() { Ok(settings) } else { Err(invalid(&reader.problems)) }
     }
@@ -50,7 +54,16 @@ impl Settings {
     }
 }
 
-/// Checks each setting, in the order in which problems are shown.
+/// The failure of settings that `prepare` would not accept.
+fn invalid(problems: &[Problem]) -> Failure {
+    let words: Vec<_> = problems
+        .iter()
+        .map(|problem| format!("`{}`: found {}, expected {}", problem.setting, problem.found, problem.expected))
+        .collect();
+    SETTINGS_INVALID.failure(&words.join("; "))
+}
+
+/// Checks each setting but the subscriptions, in the order in which problems are shown.
 fn settings(reader: &mut SettingsReader) -> Settings {
     reader.refuse_unknown_keys();
     let client_id = sign_in::client_id(reader);
@@ -64,7 +77,6 @@ fn settings(reader: &mut SettingsReader) -> Settings {
         endpoint,
         audience,
         partition,
-        subscriptions: subscriptions::read(reader),
         events: events::kinds(reader),
         definitions: reader.choice(
             "definitions",

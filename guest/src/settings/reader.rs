@@ -1,6 +1,9 @@
 //! The settings object: returns its values, and collects every problem and warning with the name that the user wrote.
 
-use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::found::{kind, quoted};
 use super::keys::KEYS;
@@ -10,7 +13,7 @@ use crate::contract::Problem;
 
 /// The settings object, with the problems found so far.
 pub struct SettingsReader {
-    object: Map<String, Value>,
+    object: BTreeMap<String, Value>,
     pub problems: Vec<Problem>,
     pub warnings: Vec<Problem>,
     /// Settings that misspelled ones mean: their absence only follows.
@@ -18,21 +21,23 @@ pub struct SettingsReader {
 }
 
 impl SettingsReader {
-    pub fn new(text: &str) -> Result<SettingsReader, Vec<Problem>> {
-        let whole = |found: &str| {
-            vec![Problem {
-                setting: String::new(),
-                found: found.to_owned(),
-                expected: "a JSON object of settings".to_owned(),
-            }]
+    /// Reads the object, without the settings `skipped`.
+    pub fn new(text: &str, skipped: &[&str]) -> Result<SettingsReader, Vec<Problem>> {
+        let object = || -> serde_json::Result<BTreeMap<String, Value>> {
+            let mut values: BTreeMap<String, &RawValue> = serde_json::from_str(text)?;
+            values.retain(|key, _| !skipped.contains(&key.as_str()));
+            values.into_iter().map(|(key, value)| Ok((key, serde_json::from_str(value.get())?))).collect()
         };
-        match serde_json::from_str(text) {
-            Ok(Value::Object(object)) => {
-                Ok(SettingsReader { object, problems: Vec::new(), warnings: Vec::new(), meant: Vec::new() })
+        let words = match object() {
+            Ok(object) => {
+                return Ok(SettingsReader { object, problems: Vec::new(), warnings: Vec::new(), meant: Vec::new() });
             }
-            Ok(other) => Err(whole(kind(&other))),
-            Err(error) => Err(whole(&format!("text that is not JSON ({error})"))),
-        }
+            Err(error) => match serde_json::from_str::<Value>(text) {
+                Ok(other) if !other.is_object() => kind(&other).to_owned(),
+                _ => format!("text that is not JSON ({error})"),
+            },
+        };
+        Err(vec![Problem { setting: String::new(), found: words, expected: "a JSON object of settings".to_owned() }])
     }
 
     /// Returns the value of a setting.

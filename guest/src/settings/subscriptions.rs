@@ -10,6 +10,10 @@ use super::meant;
 use super::reader::SettingsReader;
 use super::types::Subscriptions;
 
+/// The settings that name subscriptions.
+pub const KEYS: [&str; 3] = ["subscription_id", "exclude_subscriptions", "delegated"];
+
+/// Reads the subscriptions to poll.
 pub fn read(reader: &mut SettingsReader) -> Subscriptions {
     const EXPECTED: &str = "a subscription ID (GUID), a list of them, or \"*\"";
     let key = "subscription_id";

@@ -29,10 +29,10 @@ fn problems(changes: &str) -> Vec<String> {
 
 #[test]
 fn the_shortest_settings_poll_the_public_cloud() {
-    let settings = settings("{}");
+    let (settings, subscriptions, _) = read(&with("{}")).unwrap();
     assert_eq!(settings.endpoint, "https://management.azure.com");
     assert_eq!(settings.tenant, "aaaabbbb-0000-cccc-1111-dddd2222eeee");
-    assert_eq!(settings.subscriptions, Subscriptions::List(vec!["20ff7fc3-e762-44dd-bd96-b71116dcdc23".to_owned()]));
+    assert_eq!(subscriptions, Subscriptions::List(vec!["20ff7fc3-e762-44dd-bd96-b71116dcdc23".to_owned()]));
     assert_eq!(settings.events, EventKind::ALL);
     assert_eq!((settings.definitions, settings.class), (Definitions::Summary, Class::AssessmentFinding));
     assert_eq!((settings.snapshot_seconds, settings.raw, settings.observables), (86_400, true, true));
@@ -128,7 +128,7 @@ fn the_own_addresses_of_a_cloud_are_no_other_cloud() {
         r#"{"endpoint":"https://management.azure.com"}"#,
         r#"{"cloud":"us-government","authority":"https://login.microsoftonline.us/"}"#,
     ] {
-        let (settings, warnings) = read(&with(changes)).unwrap();
+        let (settings, _, warnings) = read(&with(changes)).unwrap();
         assert_eq!(warnings, [], "{changes}");
         assert_eq!(settings.partition.is_some(), changes.contains("us-government"), "{changes}");
     }
@@ -382,9 +382,16 @@ fn a_token_url_tells_its_cloud() {
 }
 
 #[test]
+fn a_call_about_one_scope_does_not_read_the_list() {
+    let bad = with(r#"{"subscription_id":[7]}"#);
+    assert!(Settings::trusted(&bad).is_ok());
+    assert_eq!(Subscriptions::trusted(&bad).unwrap_err().code, "settings-invalid");
+}
+
+#[test]
 fn what_is_odd_is_a_warning() {
     let warnings = |changes: &str| -> Vec<String> {
-        let warnings = read(&with(changes)).unwrap().1;
+        let warnings = read(&with(changes)).unwrap().2;
         warnings.into_iter().map(|warning| format!("{}: {}", warning.setting, warning.found)).collect()
     };
     let id = "20ff7fc3-e762-44dd-bd96-b71116dcdc23";

@@ -17,8 +17,6 @@ pub struct Settings {
     pub audience: String,
     /// OCSF `cloud_partition`, if it is known and not the public one.
     pub partition: Option<&'static str>,
-    /// The subscriptions to poll.
-    pub subscriptions: Subscriptions,
     /// The kinds of events to collect, in the order in which their lists are read.
     pub events: Vec<EventKind>,
     /// The part of a control's definition that an event carries.

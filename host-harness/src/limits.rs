@@ -476,6 +476,9 @@ pub const SHARDS_GIVEN: usize = 16;
 /// Time for polls and deliveries of a shard to end before the collector gives the shard back.
 pub const GIVING: Duration = Duration::from_secs(6);
 
+/// Time for which a collector keeps a shard of which another collector knows other feeds: both get their turn.
+pub const SHARD_TURN: Duration = Duration::from_secs(60);
+
 /// The difference between the loads of two collectors, in parts of the mean load, below which no shard moves.
 pub const LOADS_ALIKE: u64 = 10;
 

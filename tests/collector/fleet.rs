@@ -1,6 +1,6 @@
 //! Several collectors on one store: each works on its part of the tenants, and what one leaves another takes up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use host_harness::fleet::keeper::{FleetWatch, Keeper};
 use host_harness::limits;
 use host_harness::store::SharedStore;
 use host_harness::store::fleet::{FleetMember, MemberId};
-use host_harness::store::shards::{Shards, SteadyClock};
+use host_harness::store::shards::{Shards, SteadyClock, shard_of};
 use parking_lot::Mutex;
 use serde_json::Value;
 use source_host::digest::ShortDigest;
@@ -99,6 +99,19 @@ fn polls(scene: &Scene, since: u64) -> BTreeMap<String, usize> {
     polls
 }
 
+/// The longest time between two polls of a subscription since a time, or up to `end`.
+fn longest_wait(scene: &Scene, since: u64, end: u64) -> u64 {
+    let mut asked: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for (time, path) in scene.service.asked.lock().iter().filter(|(time, _)| *time >= since) {
+        if let Some((subscription, _)) = path.split_once("/providers/Microsoft.Security/secureScores") {
+            asked.entry(subscription.to_owned()).or_insert_with(|| vec![since]).push(*time);
+        }
+    }
+    assert_eq!(asked.len(), TENANTS as usize);
+    let waits = asked.values().flat_map(|times| times.iter().zip(times[1..].iter().chain([&end])));
+    waits.map(|(before, after)| after - before).max().unwrap()
+}
+
 fn uids(events: &[Value]) -> Vec<&str> {
     events.iter().map(|event| event["metadata"]["uid"].as_str().unwrap()).collect()
 }
@@ -137,6 +150,31 @@ async fn two_collectors_share_the_tenants_and_poll_each_scope_once() {
     all.dedup();
     assert_eq!(all.len(), count);
     assert!(events.iter().all(|event| event["activity_name"] != "Update"));
+}
+
+#[tokio::test]
+async fn a_feed_that_only_one_collector_knows_is_polled_by_that_one() {
+    let scene = Scene::new(Estate::sized(TENANTS, 1));
+    let database = Database::new(&scene.now);
+    let some = |tenants: std::ops::Range<usize>| {
+        let feeds = tenants.map(|tenant| scene.feed(&format!("feed-{tenant}"), tenant, "\"*\"", ""));
+        "[network]\nallow = [\"https://sim.example\"]\n".to_owned() + &feeds.collect::<String>()
+    };
+    let mut one = Ship::start(&scene, &database, "one", &some(0..8)).await;
+    let mut other = Ship::start(&scene, &database, "other", &some(4..TENANTS as usize)).await;
+    let shards = |tenants: std::ops::Range<u32>| {
+        tenants.map(|tenant| shard_of(&format!("tenant-{tenant}"), SHARDS)).collect::<BTreeSet<_>>()
+    };
+    assert!(!shards(0..4).is_disjoint(&shards(8..TENANTS)), "some shards have tenants of both");
+    // After the first polls, each scope comes at its place of the hour.
+    pass(&scene, &mut [&mut one, &mut other], 2 * HOUR).await;
+    let since = scene.now.load(Ordering::SeqCst);
+    pass(&scene, &mut [&mut one, &mut other], 4 * HOUR).await;
+    // Beside its turn, a collector gives a shard back, and the other one finds it with its next renewal.
+    let turn = limits::SHARD_TURN + limits::GIVING + 4 * limits::RENEWAL;
+    let longest = longest_wait(&scene, since, scene.now.load(Ordering::SeqCst));
+    assert!(longest <= HOUR + milliseconds(turn), "{longest}");
+    assert!(database.fenced.lock().is_empty());
 }
 
 #[tokio::test]

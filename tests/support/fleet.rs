@@ -102,7 +102,7 @@ impl FleetStore for Connection {
             started: 0,
             silent: self.database.silent(*seen),
         });
-        Ok(Fleet { members: seen.collect(), shards: self.database.shards.lock().clone() })
+        Ok(Fleet { now, members: seen.collect(), shards: self.database.shards.lock().clone() })
     }
 
     async fn take(&self, member: &MemberId, shards: &[u16]) -> StoreResult<Vec<Lease>> {
@@ -114,6 +114,7 @@ impl FleetStore for Connection {
                 continue;
             }
             (row.holder, row.lease.epoch) = (Some(member.clone()), row.lease.epoch + 1);
+            row.since = self.database.now.load(Ordering::SeqCst);
             taken.push(row.lease);
         }
         Ok(taken)

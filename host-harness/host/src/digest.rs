@@ -22,6 +22,13 @@ impl ShortDigest {
         short.0.copy_from_slice(&Sha256::digest(text)[..16]);
         short
     }
+
+    /// The first 64 bits.
+    pub fn beginning(&self) -> u64 {
+        let mut first = [0; 8];
+        first.copy_from_slice(&self.0[..8]);
+        u64::from_be_bytes(first)
+    }
 }
 
 impl fmt::Display for ShortDigest {

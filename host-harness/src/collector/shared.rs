@@ -32,7 +32,12 @@ impl WorkSum {
         let Some(work) = self.0.get_mut(usize::from(shard)) else { return };
         let each = milliseconds(limits::HOUR) / milliseconds(admitted.interval).max(1);
         let polls = u32::try_from(each.saturating_mul(scopes as u64)).unwrap_or(u32::MAX);
-        *work = ShardWork { feeds: work.feeds.saturating_add(1), polls: work.polls.saturating_add(polls) };
+        *work = ShardWork {
+            feeds: work.feeds.saturating_add(1),
+            polls: work.polls.saturating_add(polls),
+            // In any order the same.
+            known: work.known ^ ShortDigest::of(&admitted.id).beginning(),
+        };
     }
 }
 

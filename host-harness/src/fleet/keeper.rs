@@ -180,7 +180,7 @@ impl Keeper {
         let at = begun + limits::GIVING;
         self.giving.extend(held.iter().filter(|lease| give.contains(&lease.shard)).map(|lease| (*lease, at)));
         if !give.is_empty() {
-            tracing::info!("gives {} of {} shards back to collectors with less work", give.len(), held.len());
+            tracing::info!("gives {} of {} shards to other collectors", give.len(), held.len());
         }
         let kept = held.iter().copied().filter(|lease| !self.giving.contains_key(lease));
         self.shards.replace(kept, until);

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use source_host::limits::milliseconds;
+
 use crate::limits;
-use crate::store::fleet::{Fleet, MemberId, SeenMember, SeenShard};
+use crate::store::fleet::{Fleet, MemberId, SeenMember, SeenShard, ShardWork};
 
 /// The shards to take and to give back.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,9 +17,9 @@ pub struct Moves {
     pub give: Vec<u16>,
 }
 
-/// Decides about the shards of `me`. A shard goes to the living collectors that know the most feeds of its tenants, and
-/// among these to the one with the least work. A collector with much more work than another gives shards back, a few at a
-/// time, while no shard is without a holder.
+/// Decides about the shards of `me`. A shard goes to the living collector with the least work among those that know feeds
+/// of its tenants. If they know different feeds, as while a configuration is rolled out, they take turns. A collector with
+/// much more work than another gives shards back, a few at a time, while no shard is without a holder.
 pub fn moves(me: &MemberId, fleet: &Fleet) -> Moves {
     let table = LivingMembers::of(fleet);
     let mut loads = table.loads();
@@ -28,14 +30,24 @@ pub fn moves(me: &MemberId, fleet: &Fleet) -> Moves {
     free.sort_by_key(|shard| (std::cmp::Reverse(table.weight(shard)), shard.lease.shard));
     let mut moves = Moves::default();
     for shard in &free {
-        let Some(taker) = table.knowing(shard).min_by_key(|id| (loads[*id], *id)) else { continue };
+        let knowing = table.knowing(shard);
+        let taker = match table.is_disputed(shard) {
+            // Each taker begins an epoch.
+            true => knowing.get(shard.lease.epoch as usize % knowing.len()).copied(),
+            false => knowing.into_iter().min_by_key(|id| (loads[*id], *id)),
+        };
+        let Some(taker) = taker else { continue };
         if taker == me {
             moves.take.push(shard.lease.shard);
         }
         *loads.entry(taker).or_default() += table.weight(shard);
     }
     let own = || fleet.shards.iter().filter(|shard| table.holder(shard) == Some(me));
-    moves.give.extend(own().filter(|shard| !table.knowing(shard).any(|id| id == me)).map(|shard| shard.lease.shard));
+    let had_turn = |shard: &SeenShard| {
+        table.is_disputed(shard) && fleet.now.saturating_sub(shard.since) >= milliseconds(limits::SHARD_TURN)
+    };
+    let of_others = own().filter(|shard| had_turn(shard) || !table.knowing(shard).contains(&me));
+    moves.give.extend(of_others.map(|shard| shard.lease.shard));
     if free.is_empty() && moves.give.is_empty() {
         moves.give = table.excess(me, &loads, own());
     }
@@ -60,25 +72,29 @@ impl<'a> LivingMembers<'a> {
         self.living.get_key_value(shard.holder.as_ref()?).map(|(id, _)| *id)
     }
 
-    /// The number of feeds of a shard that a collector knows.
-    fn feeds(member: &SeenMember, shard: &SeenShard) -> u32 {
-        member.member.work.get(usize::from(shard.lease.shard)).map_or(0, |work| work.feeds)
+    /// The work in a shard, as a collector knows it.
+    fn work(member: &SeenMember, shard: &SeenShard) -> ShardWork {
+        member.member.work.get(usize::from(shard.lease.shard)).copied().unwrap_or_default()
     }
 
-    /// The living collectors that know the most feeds of a shard.
-    fn knowing(&self, shard: &SeenShard) -> impl Iterator<Item = &'a MemberId> {
-        let feeds = |member: &SeenMember| LivingMembers::feeds(member, shard);
-        let most = self.living.values().map(|member| feeds(member)).max().unwrap_or_default();
-        let knowing: Vec<_> =
-            self.living.iter().filter(|(_, member)| feeds(member) == most).map(|(id, _)| *id).collect();
-        knowing.into_iter()
+    /// The living collectors that know feeds of a shard; all, if nobody knows any.
+    fn knowing(&self, shard: &SeenShard) -> Vec<&'a MemberId> {
+        let knows = |member: &SeenMember| LivingMembers::work(member, shard).feeds > 0;
+        let is_known = self.living.values().any(|member| knows(member));
+        self.living.iter().filter(|(_, member)| !is_known || knows(member)).map(|(id, _)| *id).collect()
+    }
+
+    /// Says whether living collectors know different feeds of a shard.
+    fn is_disputed(&self, shard: &SeenShard) -> bool {
+        let work = self.living.values().map(|member| LivingMembers::work(member, shard));
+        let mut known = work.filter(|work| work.feeds > 0).map(|work| work.known);
+        let first = known.next();
+        known.any(|other| first != Some(other))
     }
 
     /// The work of a shard: as its holder tells, since only that knows its scopes; otherwise the most that is told.
     fn weight(&self, shard: &SeenShard) -> u64 {
-        let polls = |member: &&SeenMember| {
-            member.member.work.get(usize::from(shard.lease.shard)).map_or(0, |work| u64::from(work.polls))
-        };
+        let polls = |member: &&SeenMember| u64::from(LivingMembers::work(member, shard).polls);
         let polls = match self.holder(shard).and_then(|holder| self.living.get(holder)) {
             Some(holder) => polls(holder),
             None => self.living.values().map(polls).max().unwrap_or_default(),
@@ -108,14 +124,13 @@ impl<'a> LivingMembers<'a> {
         let mut loads = loads.clone();
         let most = loads.iter().max_by_key(|(id, load)| (**load, **id)).map(|(id, _)| *id);
         let mean = loads.values().sum::<u64>() / loads.len().max(1) as u64;
-        let mut own: Vec<&SeenShard> = own.collect();
+        let mut own: Vec<&SeenShard> = own.filter(|shard| !self.is_disputed(shard)).collect();
         own.sort_by_key(|shard| (std::cmp::Reverse(self.weight(shard)), shard.lease.shard));
         let mut give = Vec::new();
         for shard in own.into_iter().filter(|_| most == Some(me)) {
             let weight = self.weight(shard);
-            let Some(other) = self.knowing(shard).filter(|id| *id != me).min_by_key(|id| (loads[*id], *id)) else {
-                continue;
-            };
+            let others = self.knowing(shard).into_iter().filter(|id| *id != me);
+            let Some(other) = others.min_by_key(|id| (loads[*id], *id)) else { continue };
             let (mine, its) = (loads[me], loads[other]);
             if give.len() < limits::SHARDS_GIVEN && its + weight < mine && mine - its > mean / limits::LOADS_ALIKE {
                 give.push(shard.lease.shard);
@@ -136,7 +151,7 @@ mod tests {
     use source_host::digest::ShortDigest;
 
     use super::*;
-    use crate::store::fleet::{FleetMember, ShardWork};
+    use crate::store::fleet::FleetMember;
     use crate::store::shards::Lease;
 
     fn id(name: &str) -> MemberId {
@@ -157,9 +172,10 @@ mod tests {
 
     /// A fleet in which everybody knows the same feeds, with so many polls an hour in each shard.
     fn fleet(names: &[&str], polls: &[u32]) -> Fleet {
-        let work: Vec<ShardWork> = polls.iter().map(|polls| ShardWork { feeds: 1, polls: *polls }).collect();
+        let work: Vec<ShardWork> = polls.iter().map(|polls| ShardWork { feeds: 1, polls: *polls, known: 1 }).collect();
         let shard = |shard| SeenShard { lease: Lease { shard, epoch: 0 }, holder: None, since: 0 };
         Fleet {
+            now: 0,
             members: names.iter().map(|name| member(name, work.clone())).collect(),
             shards: (0..polls.len() as u16).map(shard).collect(),
         }
@@ -175,7 +191,7 @@ mod tests {
             for shard in moves.take {
                 let row = &mut fleet.shards[usize::from(shard)];
                 assert!(row.holder.as_ref().is_none_or(|holder| *holder != id), "own shards are not taken again");
-                row.holder = Some(id.clone());
+                (row.holder, row.since) = (Some(id.clone()), fleet.now);
                 row.lease.epoch += 1;
             }
             for shard in moves.give {
@@ -252,18 +268,43 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_goes_to_those_who_know_the_most_of_its_feeds() {
+    fn a_shard_goes_to_those_who_know_its_feeds() {
         let mut fleet = fleet(&["a", "b"], &[1; 8]);
         settle(&mut fleet);
-        fleet.members[1].member.work[3].feeds = 2;
-        fleet.members[1].member.work[4].feeds = 0;
+        fleet.members[1].member.work[4] = ShardWork::default();
         settle(&mut fleet);
-        assert_eq!(fleet.shards[3].holder, Some(id("b")), "b has a feed more");
         assert_eq!(fleet.shards[4].holder, Some(id("a")), "b does not know the feed");
         for member in &mut fleet.members {
-            member.member.work[6].feeds = 0;
+            member.member.work[6] = ShardWork::default();
         }
         settle(&mut fleet);
         assert!(fleet.shards[6].holder.is_some(), "its events still wait for their sinks");
+    }
+
+    #[test]
+    fn collectors_that_know_different_feeds_of_a_shard_take_turns() {
+        let mut fleet = fleet(&["a", "b", "c", "d"], &[1; 256]);
+        for (member, known) in [(1, 7), (2, 8)] {
+            fleet.members[member].member.work[3].known = known;
+        }
+        fleet.members[3].member.work[3] = ShardWork::default();
+        let turns: Vec<_> = (0..6)
+            .map(|_| {
+                fleet.now += milliseconds(limits::SHARD_TURN);
+                settle(&mut fleet);
+                let undisputed = fleet.shards.iter().filter(|shard| shard.lease.shard != 3);
+                assert!(undisputed.clone().all(|shard| shard.lease.epoch == 1 && shard.holder.is_some()));
+                fleet.shards[3].holder.clone().unwrap().0
+            })
+            .collect();
+        assert_eq!(turns[..3], turns[3..]);
+        assert_eq!(turns.iter().collect::<std::collections::BTreeSet<_>>().len(), 3, "{turns:?}: d knows none");
+        // One that dies leaves its turn to the others.
+        fleet.members[1].silent = limits::LEASE;
+        for _ in 0..3 {
+            fleet.now += milliseconds(limits::SHARD_TURN);
+            settle(&mut fleet);
+            assert!(fleet.shards[3].holder != Some(id("b")));
+        }
     }
 }

@@ -65,7 +65,7 @@ mod tests {
                 version: "1".to_owned(),
                 configuration: ShortDigest::of(configuration),
                 listen: None,
-                work: vec![ShardWork { feeds: 2, polls: 5 }; 4],
+                work: vec![ShardWork { feeds: 2, polls: 5, known: 1 }; 4],
             },
             started: 0,
             silent,
@@ -77,6 +77,7 @@ mod tests {
             since: 0,
         };
         let fleet = Fleet {
+            now: 0,
             members: vec![
                 member("a", "old", dead),
                 member("b", "new", alive),

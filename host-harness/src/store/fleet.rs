@@ -37,6 +37,8 @@ pub struct ShardWork {
     pub feeds: u32,
     /// Polls an hour.
     pub polls: u32,
+    /// Digest of the ids of these feeds, which is the same for collectors that know the same; 0 without feeds.
+    pub known: u64,
 }
 
 /// A collector, as the store knows it.
@@ -71,6 +73,8 @@ pub struct SeenShard {
 /// The collectors that share a store, and its shards.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fleet {
+    /// The time of the store's clock, in Unix milliseconds.
+    pub now: u64,
     /// All collectors that did not leave; a dead one stays until it was silent for [`limits::MEMBER_KEPT`].
     pub members: Vec<SeenMember>,
     /// All shards, in the order of their numbers.

@@ -14,12 +14,14 @@ use crate::store::shards::Lease;
 use crate::store::{StoreErrorKind, StoreResult};
 
 const RENEW: &str = "
-    INSERT INTO collector (id, name, version, configuration, listen, feeds, polls) VALUES ($1, $2, $3, $4, $5, $6, $7)
+    INSERT INTO collector (id, name, version, configuration, listen, feeds, polls, known)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
     ON CONFLICT (id) DO UPDATE SET
         heartbeat = clock_timestamp(), name = excluded.name, version = excluded.version,
         configuration = excluded.configuration, listen = excluded.listen,
         feeds = CASE WHEN collector.feeds = excluded.feeds THEN collector.feeds ELSE excluded.feeds END,
-        polls = CASE WHEN collector.polls = excluded.polls THEN collector.polls ELSE excluded.polls END";
+        polls = CASE WHEN collector.polls = excluded.polls THEN collector.polls ELSE excluded.polls END,
+        known = CASE WHEN collector.known = excluded.known THEN collector.known ELSE excluded.known END";
 
 /// A dead collector stays for a while, and as long as it has shards that nobody took.
 const REMOVE_DEAD: &str = "
@@ -28,11 +30,13 @@ const REMOVE_DEAD: &str = "
 
 const MEMBERS: &str = "
     SELECT id, name, version, configuration, listen, feeds, polls, (extract(epoch FROM started) * 1000)::bigint,
-        (extract(epoch FROM clock_timestamp() - heartbeat) * 1000)::bigint
+        (extract(epoch FROM clock_timestamp() - heartbeat) * 1000)::bigint, known
     FROM collector ORDER BY started, id";
 
 const SHARDS: &str = "
-    SELECT shard, epoch, holder, (extract(epoch FROM since) * 1000)::bigint FROM shard ORDER BY shard";
+    SELECT shard, epoch, holder, (extract(epoch FROM since) * 1000)::bigint,
+        (extract(epoch FROM clock_timestamp()) * 1000)::bigint
+    FROM shard ORDER BY shard";
 
 /// In the order of the shards, as those who write under leases: nobody waits in a circle.
 const TAKE: &str = "
@@ -86,23 +90,27 @@ impl FleetStore for PostgresStore {
         let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
         let feeds: Vec<i32> = member.work.iter().map(|work| number(work.feeds)).collect();
         let polls: Vec<i32> = member.work.iter().map(|work| number(work.polls)).collect();
+        let known: Vec<i64> = member.work.iter().map(|work| work.known as i64).collect();
         let FleetMember { id: MemberId(id), name, version, listen, .. } = member;
-        self.fleet_rows(RENEW, &[id, name, version, &configuration, listen, &feeds, &polls]).await?;
+        self.fleet_rows(RENEW, &[id, name, version, &configuration, listen, &feeds, &polls, &known]).await?;
         let kept = milliseconds(limits::MEMBER_KEPT) as f64;
         self.fleet_rows(REMOVE_DEAD, &[&kept]).await?;
         let members = self.fleet_rows(MEMBERS, &[]).await?;
         let shards = self.fleet_rows(SHARDS, &[]).await?;
         let members = members.iter().map(|row| {
-            let (feeds, polls): (Vec<i32>, Vec<i32>) = (row.get(5), row.get(6));
-            let work = feeds.iter().zip(&polls);
-            let work = work.map(|(feeds, polls)| ShardWork { feeds: *feeds as u32, polls: *polls as u32 }).collect();
+            let (feeds, polls, known): (Vec<i32>, Vec<i32>, Vec<i64>) = (row.get(5), row.get(6), row.get(9));
+            let work = feeds.iter().zip(&polls).zip(&known).map(|((feeds, polls), known)| ShardWork {
+                feeds: *feeds as u32,
+                polls: *polls as u32,
+                known: *known as u64,
+            });
             let member = FleetMember {
                 id: MemberId(row.get(0)),
                 name: row.get(1),
                 version: row.get(2),
                 configuration: digest(row, 3).map_err(|what| self.fault(what))?,
                 listen: row.get(4),
-                work,
+                work: work.collect(),
             };
             let silent = Duration::from_millis(row.get::<_, i64>(8).max(0) as u64);
             Ok(SeenMember { member, started: row.get::<_, i64>(7) as u64, silent })
@@ -112,7 +120,8 @@ impl FleetStore for PostgresStore {
             holder: row.get::<_, Option<String>>(2).map(MemberId),
             since: row.get::<_, Option<i64>>(3).unwrap_or(0) as u64,
         };
-        Ok(Fleet { members: members.collect::<StoreResult<_>>()?, shards: shards.iter().map(seen).collect() })
+        let now = shards.last().map_or(0, |row| row.get::<_, i64>(4) as u64);
+        Ok(Fleet { now, members: members.collect::<StoreResult<_>>()?, shards: shards.iter().map(seen).collect() })
     }
 
     async fn take(&self, MemberId(me): &MemberId, shards: &[u16]) -> StoreResult<Vec<Lease>> {

@@ -28,6 +28,7 @@ const STEPS: &[&str] = &["
         listen text,
         feeds integer[] NOT NULL,
         polls integer[] NOT NULL,
+        known bigint[] NOT NULL,
         started timestamptz NOT NULL DEFAULT clock_timestamp(),
         heartbeat timestamptz NOT NULL DEFAULT clock_timestamp()
     ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0);

@@ -8,10 +8,13 @@ use azure_secure_score::normalize::{
     Activity, DIFFERENCES, Difference, Field, MAX_EVENT_BYTES, Otherwise, Reason, Severity, Status,
 };
 use azure_secure_score::settings::{Class, Version};
-use serde_json::Value;
+use host_harness::recording::cassette::Cassette;
+use host_harness::recording::replay;
+use serde_json::{Value, json};
 
+use crate::commands::demo;
 use crate::documents;
-use crate::support::root;
+use crate::support::{plugin, root};
 
 /// Failures of a whole feed. No scope has them as an outcome.
 const OF_FEEDS: [&str; 2] = ["no-subscriptions", "all-excluded"];
@@ -183,6 +186,86 @@ fn the_page_of_events_has_the_table_of_versions_and_classes() {
         })
         .collect();
     documents::check("docs/events.md", &format!("{before}{HEAD}{}{after}", rows.join("\n")));
+}
+
+/// The size that half of the events do not exceed is promised to be at most this.
+const USUAL_EVENT_BYTES: usize = 4 << 10;
+
+/// Returns the size that half of the events do not exceed.
+fn median(mut sizes: Vec<usize>) -> usize {
+    sizes.sort_unstable();
+    sizes[(sizes.len() - 1) / 2]
+}
+
+fn sizes(lines: &[u8]) -> Vec<usize> {
+    lines.split(|byte| *byte == b'\n').map(<[u8]>::len).filter(|size| *size > 0).collect()
+}
+
+/// Returns the sizes of the events of a recording after an edit: first those of its score, then those of its controls.
+async fn replayed(name: &str, edit: impl FnOnce(&mut Value)) -> [Vec<usize>; 2] {
+    let file = root().join("tests/cassettes").join(format!("{name}.json"));
+    let mut cassette: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    edit(&mut cassette);
+    let cassette = Cassette::read(&cassette.to_string()).unwrap();
+    let mut sizes = sizes(&replay::play(&plugin(), &cassette).await.unwrap().lines());
+    let controls = sizes.split_off(1);
+    [sizes, controls]
+}
+
+/// Lets the definition of each control list so many assessments.
+fn list_assessments(cassette: &mut Value, count: usize) {
+    let items = cassette["exchanges"].as_array_mut().unwrap().last_mut().unwrap();
+    for item in items["response"]["json"]["value"].as_array_mut().unwrap() {
+        let assessments = &mut item["properties"]["definition"]["properties"]["assessmentDefinitions"];
+        *assessments = vec![assessments[0].clone(); count].into();
+    }
+}
+
+#[tokio::test]
+async fn half_of_the_events_are_no_larger_than_the_page_of_events_says() {
+    /// Half of the controls in Microsoft's own example of such an answer have more assessments.
+    const USUAL_ASSESSMENTS: usize = 13;
+    const HEAD: &str = "| events | bytes |\n|---|---|\n";
+    let mut recorded = Vec::new();
+    for file in std::fs::read_dir(root().join("tests/cassettes")).unwrap().map(|entry| entry.unwrap().path()) {
+        if file.to_string_lossy().ends_with(".expected.json") {
+            let expected: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+            let events = expected["events"].as_array().into_iter().flatten();
+            recorded.extend(events.map(|event| event.to_string().len()));
+        }
+    }
+    let [score, control] = replayed("definitions-summary", |_| {}).await;
+    let [_, undefined] = replayed("definitions-none", |_| {}).await;
+    let [_, usual] = replayed("definitions-summary", |cassette| list_assessments(cassette, USUAL_ASSESSMENTS)).await;
+    let [_, hashed] = replayed("definitions-summary", |cassette| {
+        list_assessments(cassette, USUAL_ASSESSMENTS);
+        cassette["settings"]["raw"] = json!("hash");
+    })
+    .await;
+    let all = median(recorded);
+    let [score, control, undefined, usual, hashed] = [score, control, undefined, usual, hashed].map(median);
+    for promised in [all, score, undefined, hashed] {
+        assert!(promised <= USUAL_EVENT_BYTES, "{promised}");
+    }
+    let rows = [
+        ("all events of the recordings".to_owned(), all),
+        ("all events of `host-harness demo`".to_owned(), median(sizes(&demo().stdout))),
+        ("a score".to_owned(), score),
+        ("a control without its definition: `definitions = \"none\"`".to_owned(), undefined),
+        ("a control whose definition lists one assessment".to_owned(), control),
+        (
+            format!(
+                "a control whose definition lists {USUAL_ASSESSMENTS}; half of those in Microsoft's example have more"
+            ),
+            usual,
+        ),
+        ("the same with `raw = \"hash\"`".to_owned(), hashed),
+    ];
+    let rows: String = rows.iter().map(|(events, bytes)| format!("| {events} | {bytes} |\n")).collect();
+    let page = page();
+    let (before, rest) = page.split_once(HEAD).expect("docs/events.md has the head of the table of sizes");
+    let after = &rest[rest.find("No event has more").unwrap()..];
+    documents::check("docs/events.md", &format!("{before}{HEAD}{rows}\n{after}"));
 }
 
 #[test]

@@ -1,12 +1,27 @@
 //! Metrics, health, and the status page: their content, who may read them, and from where.
 
 use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use host_harness::collector::StatusSnapshot;
+use host_harness::collector::work::Pipeline;
+use host_harness::limits;
+use host_harness::run::server::{self, StatusRequest, StatusServer};
+use host_harness::sink::disk::RealDisk;
+use host_harness::store::SharedStore;
+use host_harness::store::fleet::MemberId;
+use host_harness::store::shards::Shards;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
 
 use super::{FILE_SINK, check_metrics};
+use crate::support::deliveries::{Pipe, deliveries};
+use crate::support::fleet::{Connection, Database};
+use crate::support::noon;
 use crate::support::process::{PATIENCE, Scene, get, lines};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,6 +138,56 @@ async fn connections_that_do_not_read_or_say_nothing_keep_nobody_from_health() {
     }
     answers("127.0.0.1", "/metrics", 503).await;
     held.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn few_histories_are_read_at_the_same_time_and_the_others_wait() {
+    const PAGES: usize = limits::HISTORY_READERS + 4;
+    // Each reading takes a pass, and says before that it has begun.
+    let (begun, mut begins) = mpsc::unbounded_channel();
+    let (passes, pass) = std::sync::mpsc::channel();
+    let pass = Mutex::new(pass);
+    let database = Database::new(&Arc::new(AtomicU64::new(0)));
+    *database.at_reading.lock() = Arc::new(move || {
+        begun.send(()).unwrap();
+        pass.lock().recv().unwrap();
+    });
+    let store: SharedStore = Arc::new(Connection { database, id: MemberId("status".to_owned()) });
+    let (deliveries, metrics) = deliveries(&store, Arc::new(RealDisk), Arc::new(Mutex::new(Pipe::default())));
+    let (salt, budgets) = (Arc::from(""), Arc::default());
+    let pipeline = Pipeline { store, shards: Shards::sole(), deliveries, metrics, clock: noon(), salt, budgets };
+    let (questions, mut asked) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while let Some(question) = asked.recv().await {
+            match question {
+                StatusRequest::Snapshot(_, answer) => drop(answer.send(StatusSnapshot::default())),
+                StatusRequest::Health(answer) => drop(answer.send(Ok(()))),
+            }
+        }
+    });
+    let listener = server::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(server::serve(listener, StatusServer::new(pipeline, None, questions)));
+    let pages: Vec<_> = (0..PAGES)
+        .map(|_| {
+            let address = address.clone();
+            tokio::spawn(async move { get(&address, None).await.0 })
+        })
+        .collect();
+    for _ in 0..limits::HISTORY_READERS {
+        begins.recv().await.unwrap();
+    }
+    assert_eq!(get(&format!("{address}/healthz"), None).await.0, 200, "probes wait for no history");
+    for left in (0..PAGES).rev() {
+        assert!(begins.try_recv().is_err(), "a reading too many began");
+        passes.send(()).unwrap();
+        if left >= limits::HISTORY_READERS {
+            begins.recv().await.unwrap();
+        }
+    }
+    for page in pages {
+        assert_eq!(page.await.unwrap(), 200);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,6 +32,8 @@ pub struct Database {
     shards: Mutex<Vec<SeenShard>>,
     /// The writes that were refused because their lease was over.
     pub fenced: Mutex<Vec<Lease>>,
+    /// Runs when a reader is opened.
+    pub at_reading: Mutex<Arc<dyn Fn() + Send + Sync>>,
 }
 
 /// One collector's connection to the database.
@@ -49,6 +51,7 @@ impl Database {
             fleet: Mutex::default(),
             shards: Mutex::new((0..SHARDS).map(shard).collect()),
             fenced: Mutex::default(),
+            at_reading: Mutex::new(Arc::new(|| {})),
         })
     }
 
@@ -226,6 +229,8 @@ impl Store for Connection {
     }
 
     fn reader(&self) -> StoreResult<Box<dyn StoreReader>> {
+        let at_reading = Arc::clone(&self.database.at_reading.lock());
+        at_reading();
         self.database.rows.reader()
     }
 

@@ -137,6 +137,9 @@ async fn a_history_names_the_controls_that_moved_the_score() {
     assert_eq!(history("nothing like it", &[]).status.code(), Some(2));
     let output = history("-", &["--feed", "tenant-1-scores", "--json"]);
     let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let output = scene.command(&["status", "-c", "collector.toml", "--json"]).output().unwrap();
+    let first: Value = serde_json::from_slice(output.stdout.split(|byte| *byte == b'\n').next().unwrap()).unwrap();
+    assert_eq!(object["score"], first["scopes"][0]["score"], "one figure has one form");
     let change = &object["changes"][0];
     assert!(change["before"]["value"].as_f64() > change["after"]["value"].as_f64(), "{object}");
     assert_eq!(change["controls"].as_array().unwrap().len(), 1, "{object}");

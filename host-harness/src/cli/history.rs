@@ -8,13 +8,12 @@ use host_harness::config::Config;
 use host_harness::environment;
 use host_harness::overview::history::{self, ScopeHistory};
 use host_harness::run::page::words::{day, moment, points};
-use host_harness::store::Points;
 use host_harness::{limits, terminal};
 use serde_json::json;
 use source_host::limits::{DAY, milliseconds};
 use source_host::text;
 
-use super::status::{DAYS, StoredRows, trends};
+use super::status::{DAYS, StoredRows, figure_object, trends};
 use super::{STDOUT, UsageError, problems_of};
 
 /// Width of a chart in a file or a pipe.
@@ -130,7 +129,6 @@ fn shown(row: &SnapshotRow, history: &ScopeHistory, trends: [String; 2], first: 
 }
 
 fn object(row: &SnapshotRow, history: &ScopeHistory, now: u64) -> String {
-    let figure = |points: Points| json!({ "value": points.value, "maximum": points.maximum, "weight": points.weight });
     let last = history.course.len().saturating_sub(1);
     let days = history.course.iter().enumerate().filter_map(|(at, percent)| {
         let time = now.saturating_sub((last - at) as u64 * milliseconds(DAY));
@@ -138,19 +136,19 @@ fn object(row: &SnapshotRow, history: &ScopeHistory, now: u64) -> String {
     });
     let changes = history.changes.iter().map(|change| {
         let parts = change.parts.iter().map(
-            |(title, before, after)| json!({ "title": title, "before": before.map(figure), "after": figure(*after) }),
+            |(title, before, after)| json!({ "title": title, "before": before.map(figure_object), "after": figure_object(*after) }),
         );
         json!({
-            "time": moment(change.time), "before": figure(change.figure[0]), "after": figure(change.figure[1]),
+            "time": moment(change.time), "before": figure_object(change.figure[0]), "after": figure_object(change.figure[1]),
             "controls": parts.collect::<Vec<_>>(), "controls_total": change.parts_total,
         })
     });
     let parts = history.parts.iter().map(|part| {
-        json!({ "title": part.title, "score": figure(part.points), "at_stake": part.at_stake(), "since": moment(part.since) })
+        json!({ "title": part.title, "score": figure_object(part.points), "at_stake": part.at_stake(), "since": moment(part.since) })
     });
     json!({
         "tenant": row.tenant, "feed": row.feed, "scope": row.id, "name": row.scope,
-        "score": row.figure.map(figure),
+        "score": row.figure.map(figure_object),
         "days": days.collect::<Vec<_>>(), "controls": parts.collect::<Vec<_>>(), "controls_total": history.parts_total,
         "changes": changes.collect::<Vec<_>>(),
     })

@@ -15,7 +15,7 @@ use host_harness::run::page::words::{NEW_CREDENTIAL, ago, day, difference, momen
 use host_harness::store::postgres::reading::PostgresReader;
 use host_harness::store::reading::StoreReader;
 use host_harness::store::sqlite::reading::SqliteReader;
-use host_harness::store::{Polling, ScopeRow, StoreError, StoreErrorKind};
+use host_harness::store::{Points, Polling, ScopeRow, StoreError, StoreErrorKind};
 use host_harness::{limits, terminal};
 use serde_json::{Value, json};
 use source_host::credentials::expiry;
@@ -365,9 +365,7 @@ fn write_json(out: &mut impl Write, stored: &StoredRows<'_>, problems: &Problems
                 "scope": row.id,
                 "name": row.scope,
                 "state": state.word(),
-                "score": row.figure.map(|figure| json!({
-                    "value": figure.value, "maximum": figure.maximum, "weight": figure.weight, "percent": percent(figure),
-                })),
+                "score": row.figure.map(figure_object),
                 "trend": trend_of(&history.course),
                 "failing": history.failing.iter().map(|part| json!({
                     "title": part.title, "value": part.points.value, "maximum": part.points.maximum,
@@ -401,6 +399,12 @@ fn write_json(out: &mut impl Write, stored: &StoredRows<'_>, problems: &Problems
         writeln!(out, "{}", sink.object(now)).context(STDOUT)?;
     }
     Ok(())
+}
+
+/// A figure for programs.
+pub fn figure_object(figure: Points) -> Value {
+    let Points { value, maximum, weight } = figure;
+    json!({ "value": value, "maximum": maximum, "weight": weight, "percent": percent(figure) })
 }
 
 fn trend_of(course: &Course) -> Value {

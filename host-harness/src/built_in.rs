@@ -28,6 +28,23 @@ pub const ORIGINS: &[&str] = &[
     "https://management.usgovcloudapi.net",
 ];
 
+/// The observed needs of the built-in plugin, which are used for estimates only.
+pub mod needs {
+    /// The basis of the numbers.
+    pub const BASIS: &str = "25 controls a subscription, one page each, `emit = \"changes\"`";
+    /// Number of requests of a poll whose two lists fit on one page each.
+    pub const REQUESTS: u64 = 2;
+    /// Bytes in the bodies of both lists, for 25 controls with their definitions.
+    pub const BYTES: u64 = 48 << 10;
+    /// Findings of a subscription: 25 controls and the score. Each gives an event once a day, and another when it
+    /// changes.
+    pub const EVENTS: u64 = 26;
+    /// Bytes of one event: the item and some 3 KiB.
+    pub const EVENT_BYTES: u64 = 5 << 10;
+    /// Tokens a day: a token is valid for about an hour.
+    pub const TOKENS: u64 = 27;
+}
+
 /// Knowledge about the built-in plugin, in any version, that the contract has no words for.
 pub const KNOWN: KnownPlugin = KnownPlugin {
     name: NAME,

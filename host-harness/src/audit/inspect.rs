@@ -12,23 +12,8 @@ use source_host::limits::{DAY, Limits};
 use source_host::network::egress::{Leave, canonical};
 use source_host::plugin::About;
 
-use crate::built_in;
+use crate::built_in::{self, needs};
 use crate::collector::once::Ready;
-
-/// The observed needs of the built-in plugin, which are used for estimates only.
-mod seen {
-    /// Number of requests of a poll whose two lists fit on one page each.
-    pub const REQUESTS: u64 = 2;
-    /// Bytes in the bodies of both lists, for 25 controls with their definitions.
-    pub const BYTES: u64 = 48 << 10;
-    /// Findings of a subscription: 25 controls and the score. Each gives an event once a day, and another when it
-    /// changes.
-    pub const EVENTS: u64 = 26;
-    /// Bytes of one event.
-    pub const EVENT_BYTES: u64 = 4 << 10;
-    /// Tokens a day: a token is valid for about an hour.
-    pub const TOKENS: u64 = 27;
-}
 
 /// The page's part about one feed.
 #[derive(Debug, Serialize)]
@@ -131,18 +116,18 @@ impl Day {
         let requests = calls.saturating_mul(number(limits.requests));
         let events = polls.saturating_mul(number(limits.events));
         let estimate = |amount: u64| built_in.then_some(amount);
-        let told = scopes.saturating_mul(seen::EVENTS);
+        let told = scopes.saturating_mul(needs::EVENTS);
         let amount = |estimated, bound| Amount { estimate: estimate(estimated), bound };
         Day {
             polls,
-            requests: amount(polls.saturating_mul(seen::REQUESTS).saturating_add(seen::TOKENS), requests),
+            requests: amount(polls.saturating_mul(needs::REQUESTS).saturating_add(needs::TOKENS), requests),
             received_bytes: amount(
-                polls.saturating_mul(seen::BYTES),
+                polls.saturating_mul(needs::BYTES),
                 calls.saturating_mul(number(limits.response_bytes)),
             ),
             events: amount(told, events),
             event_bytes: amount(
-                told.saturating_mul(seen::EVENT_BYTES),
+                told.saturating_mul(needs::EVENT_BYTES),
                 events.saturating_mul(number(limits.event_bytes)),
             ),
         }
@@ -217,17 +202,19 @@ fn page(text: &mut String, sheet: &Sheet) {
         ("events", a_day.events),
         ("bytes of events", a_day.event_bytes),
     ];
-    let _ = writeln!(text, "    {:<16} {:>16} {:>24}", "", "estimate", "at most");
+    // Without an estimate, which only the built-in plugin has, the table has no column for it.
+    let estimated = rows.iter().any(|(_, amount)| amount.estimate.is_some());
+    let mut line = |name: &str, estimate: &str, bound: &str| {
+        let estimate = if estimated { format!(" {estimate:>16}") } else { String::new() };
+        let _ = writeln!(text, "    {name:<16}{estimate} {bound:>24}");
+    };
+    line("", "estimate", "at most");
     for (name, Amount { estimate, bound }) in rows {
-        let estimate = estimate.map_or("unknown".to_owned(), |estimate| estimate.to_string());
-        let _ = writeln!(text, "    {name:<16} {estimate:>16} {bound:>24}");
+        line(name, &estimate.map_or_else(String::new, |estimate| estimate.to_string()), &bound.to_string());
     }
-    let _ = writeln!(text, "    {BASIS}");
+    let basis = if estimated { format!("estimate: {}; ", needs::BASIS) } else { String::new() };
+    let _ = writeln!(text, "    {basis}at most: the limits of calls and polls, a retry being one poll more");
 }
-
-/// The basis of the numbers.
-const BASIS: &str = "estimate: 25 controls a subscription, one page each, `emit = \"changes\"`; at most: the limits of \
-                     calls and polls, a retry being one poll more";
 
 /// Writes a shape on one line.
 fn shape_text(shape: &Shape) -> String {
@@ -268,5 +255,25 @@ mod tests {
         assert_eq!(day.event_bytes.bound, 33_600);
         assert_eq!(Day::of(Duration::from_secs(50_000), 1, false, &limits).polls, 2);
         assert_eq!(Day::of(DAY, 1, false, &limits).requests.estimate, None);
+    }
+
+    #[test]
+    fn only_the_built_in_plugin_has_estimates() {
+        for (built_in, words) in [(true, "estimate: 25 controls a subscription"), (false, "    at most: the limits of")]
+        {
+            let sheet = Sheet {
+                feed: String::new(),
+                tenant: String::new(),
+                plugin_sha256: String::new(),
+                plan_sha256: String::new(),
+                interval_seconds: 3_600,
+                scopes: None,
+                shapes: Vec::new(),
+                a_day: Day::of(DAY, 1, built_in, &Limits::default()),
+            };
+            let mut text = String::new();
+            page(&mut text, &sheet);
+            assert!(text.contains(words) && text.contains("estimate") == built_in, "{text}");
+        }
     }
 }

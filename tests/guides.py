@@ -12,11 +12,12 @@ import pathlib
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
+
+from ports import free_port
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SECONDS_FOR_A_DOCUMENT = 300
@@ -121,12 +122,6 @@ class Document:
         self.faults.append(f"{self.path}:{line}: {text}")
 
 
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return str(one.getsockname()[1])
-
-
 class Ports:
     """Free ports in place of the document's."""
 
@@ -135,7 +130,7 @@ class Ports:
 
     def put(self, text):
         def free(found):
-            return f"{found[1]}:{self.free.setdefault(found[2], free_port())}"
+            return f"{found[1]}:{self.free.setdefault(found[2], str(free_port()))}"
 
         return re.sub(r"\b(127\.0\.0\.1|localhost):(\d{2,5})", free, text)
 

@@ -15,7 +15,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import sqlite3
 import ssl
 import subprocess
@@ -34,6 +33,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 HARNESS = None
@@ -53,19 +53,6 @@ def until(condition, words):
             raise Fault(f"{words}: not within {PATIENCE} s")
         time.sleep(0.1)
     return value
-
-
-PORTS = set()
-
-
-def free_port():
-    while True:
-        with closing(socket.socket()) as one:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
-        if port not in PORTS:
-            PORTS.add(port)
-            return port
 
 
 # The programs that were started, which end with the trials.

@@ -7,7 +7,6 @@ python tests/prometheus.py HOST_HARNESS
 import json
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/browser"))
 
+from ports import free_port  # noqa: E402
 from scene import Scene  # noqa: E402
 
 FOLDER = ROOT / "deploy/prometheus"
@@ -104,9 +104,7 @@ def check_files(folder):
 @contextmanager
 def prometheus(folder):
     """A running Prometheus: a function that asks its HTTP interface."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     flags = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data", f"--web.listen-address=127.0.0.1:{port}"]
     with open(Path(folder, "prometheus.log"), "a") as log:
         process = subprocess.Popen([program("prometheus"), *flags], stderr=log, stdout=log)

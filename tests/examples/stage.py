@@ -6,15 +6,18 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
+import sys
 import threading
 import time
 from contextlib import closing, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
+sys.path.append(str(ROOT / "tests"))
+
+from ports import free_port  # noqa: E402, F401
 
 # A machine that is busy with other tests is slow.
 PATIENCE = 60.0
@@ -32,12 +35,6 @@ def until(condition, words, patience=PATIENCE):
             raise Fault(f"{words}: not within {patience:.0f} s")
         time.sleep(0.05)
     return value
-
-
-def free_port():
-    with closing(socket.socket()) as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def installed(name):

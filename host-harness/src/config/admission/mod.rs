@@ -316,7 +316,7 @@ impl Admission {
         let is_some = !feeds.is_empty() || !self.waiting.is_empty();
         let mut problems: Vec<ConfigProblem> = in_order(problems).into_iter().flatten().collect();
         if problems.is_empty() && (left_out.is_empty() || !self.strict && is_some) {
-            let warnings = in_order(warnings).into_iter().flatten().collect();
+            let warnings = config::once_each(in_order(warnings).into_iter().flatten().collect());
             return Ok(Checked { feeds, network: self.network.clone(), warnings, left_out });
         }
         problems.extend(left_out.into_iter().flat_map(|feed| feed.problems));

@@ -87,6 +87,12 @@ pub const SPACE_PAUSE: Duration = Duration::from_secs(2);
 /// Bytes of one tenant's delivered events that a sink with `keep_delivered` keeps.
 pub const DELIVERED_BYTES: u64 = 256 << 20;
 
+/// Number of rows that `migrate` moves in one transaction.
+pub const MOVED_AT_ONCE: i64 = 500;
+
+/// Bytes after which such a transaction gets no more rows.
+pub const MOVED_BYTES: usize = 4 << 20;
+
 /// Number of delivered events that are put back into the outbox in one transaction.
 pub const REDELIVERED_AT_ONCE: usize = 1_000;
 

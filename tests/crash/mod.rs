@@ -2,7 +2,7 @@
 //! fails at random. In the end, everything that was committed must be delivered. `CRASH_ROUNDS=200` kills it more
 //! often.
 
-mod events;
+pub mod events;
 mod receiver;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -113,7 +113,7 @@ fn kill_at_random(scene: &Scene, posts: impl Fn() -> usize, dice: &mut Dice) {
 }
 
 /// Changes the scores.
-fn move_scores(simulator: &Simulator, dice: &mut Dice) {
+pub fn move_scores(simulator: &Simulator, dice: &mut Dice) {
     simulator.with(|world| {
         for subscription in world.estate.tenants.iter_mut().flat_map(|tenant| &mut tenant.subscriptions) {
             for control in &mut subscription.controls {

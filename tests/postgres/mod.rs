@@ -1,5 +1,8 @@
 //! The store in PostgreSQL, on a real server: its tables, its operations beside those of SQLite's store, and its faults.
 
+// Release builds have no failpoints.
+#[cfg(debug_assertions)]
+mod moves;
 mod operations;
 mod outages;
 mod plans;

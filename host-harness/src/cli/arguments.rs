@@ -209,6 +209,25 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Moves a state from a file into a PostgreSQL database or back, while no collector uses it. A move that was
+    /// interrupted goes on with the same command.
+    #[command(
+        after_help = "Examples:\n  host-harness migrate -c azure.toml --from collector.db    # into the database that the configuration names\n  host-harness migrate -c azure.toml --to collector.db      # out of it again\n  host-harness migrate --from collector.db --to postgres://collector@db.example/collector"
+    )]
+    Migrate {
+        /// The configuration of the place that is not given; it also has the password and the certificates of a database.
+        #[arg(short, long, value_name = "FILE", required_unless_present_all = ["from", "to"])]
+        config: Option<PathBuf>,
+        /// The state to move: a file, or the address of a database, with its password in ~/.pgpass or PGPASSFILE.
+        #[arg(long, value_name = "PLACE", required_unless_present = "to")]
+        from: Option<String>,
+        /// The new place of the state: a new file, or the address of a database without a state.
+        #[arg(long, value_name = "PLACE")]
+        to: Option<String>,
+        /// Prints one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Runs the plugin on recorded responses and prints the events.
     #[command(
         after_help = "Examples:\n  host-harness replay                                  # every recording of the program, as a table\n  host-harness replay contoso.json                     # the events of a recording\n  host-harness replay --expect tests/cassettes/*.json  # whether the events are still the same"

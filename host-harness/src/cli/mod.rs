@@ -46,6 +46,7 @@ mod history;
 mod inspect;
 mod lines;
 mod manual;
+mod migrate;
 mod outboxes;
 mod poll;
 mod record;
@@ -112,6 +113,7 @@ pub async fn command(Arguments { plugin, cache, command, .. }: Arguments) -> any
                 (load(&config.path(), None), redeliver::RedeliverOptions { sink, since, until, tenant, feed });
             redeliver::redeliver(&config, choice, dry_run, json, clock::system()())
         }
+        Command::Migrate { config, from, to, json } => migrate::migrate(config.as_deref(), from, to, json).await,
         Command::Replay { files, json, .. } if files.is_empty() => {
             replay_bundled(&host()?, plugin.as_deref(), json).await
         }

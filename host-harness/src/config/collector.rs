@@ -69,6 +69,23 @@ impl fmt::Display for StateConfig {
     }
 }
 
+/// Reads the place of a state outside a configuration: the path of a file, or the address of a server, whose password may
+/// be in the password file of PostgreSQL's programs. The messages of errors show no password.
+pub fn place(text: &str, environment: Environment<'_>) -> Result<StateConfig, String> {
+    if !address::is_address(text) {
+        return match address_like(text) {
+            Some(found) => Err(format!("found {found}, expected the path of a file, or an address such as {EXAMPLE}")),
+            None => Ok(StateConfig::File(PathBuf::from(text))),
+        };
+    }
+    let mut address = address::parse(text).map_err(|fault| fault.to_string())?;
+    if let Some(path) = password_file(environment) {
+        let text = secret::read(&path).map_err(|error| format!("the password file: {}", error.of(&path)))?;
+        take_passwords(&mut address, &text);
+    }
+    Ok(StateConfig::Server(Box::new(address)))
+}
+
 /// The table `[collector]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CollectorConfig {
@@ -232,37 +249,48 @@ fn identified(
 
 /// Takes the passwords that are missing from the password file of PostgreSQL's programs.
 fn from_file(reader: &mut ConfigReader, node: &Node<'_>, address: &mut ServerAddress, references: &mut References<'_>) {
-    let own = (references.environment)("PGPASSFILE").map(PathBuf::from);
-    let of_home = || Some(Path::new(&(references.environment)("HOME")?).join(".pgpass"));
-    let Some(path) = own.or_else(of_home).filter(|path| path.is_file()) else { return };
+    let Some(path) = password_file(references.environment) else { return };
     if let Some(words) = files::too_open(&path) {
         reader.warning(node, format!("the password file {}: {words}", path.display()));
     }
     references.files.push(SeenFile::now(path.clone()));
     match secret::read(&path) {
-        Ok(text) => {
-            let found: Vec<Option<Secret>> =
-                address.hosts.iter().map(|host| address::password_of_file(&text, address, host)).collect();
-            for (host, password) in address.hosts.iter_mut().zip(found) {
-                host.password = host.password.take().or(password);
-            }
-        }
+        Ok(text) => take_passwords(address, &text),
         Err(error) => reader.warning(node, format!("cannot read the password file: {}", error.of(&path))),
     }
+}
+
+/// The password file of PostgreSQL's programs, if it is there.
+fn password_file(environment: Environment<'_>) -> Option<PathBuf> {
+    let own = environment("PGPASSFILE").map(PathBuf::from);
+    let of_home = || Some(Path::new(&environment("HOME")?).join(".pgpass"));
+    own.or_else(of_home).filter(|path| path.is_file())
+}
+
+/// Takes the passwords that are missing from the text of a password file.
+fn take_passwords(address: &mut ServerAddress, text: &str) {
+    let found: Vec<Option<Secret>> =
+        address.hosts.iter().map(|host| address::password_of_file(text, address, host)).collect();
+    for (host, password) in address.hosts.iter_mut().zip(found) {
+        host.password = host.password.take().or(password);
+    }
+}
+
+/// Returns the kind of a text that no file has as its path; the text itself may have a password.
+fn address_like(text: &str) -> Option<&'static str> {
+    let lower = text.trim().to_lowercase();
+    if lower == ":memory:" || lower.starts_with("file:") && lower.contains("mode=memory") {
+        return Some("a database in memory, which loses everything when the collector ends");
+    }
+    let schemes = ["file:", "sqlite:", "mysql:", "redis:"];
+    let is_address = lower.contains("://") || schemes.iter().any(|scheme| lower.starts_with(scheme));
+    is_address.then_some("an address (URL)")
 }
 
 /// Reads the file of the store.
 fn state(reader: &mut ConfigReader, node: &Node<'_>) -> Option<PathBuf> {
     let text = reader.text(node, "the path of a file")?;
-    let lower = text.trim().to_lowercase();
-    // The rest of the address may be a password.
-    let found = if lower == ":memory:" || lower.starts_with("file:") && lower.contains("mode=memory") {
-        "a database in memory, which loses everything when the collector ends"
-    } else if lower.contains("://") || ["file:", "sqlite:", "mysql:", "redis:"].iter().any(|it| lower.starts_with(it)) {
-        "an address (URL)"
-    } else {
-        return reader.path_of_file(node);
-    };
+    let Some(found) = address_like(&text) else { return reader.path_of_file(node) };
     reader.problem(node, format!("found {found}, expected the path of a file, such as \"collector.db\""));
     None
 }

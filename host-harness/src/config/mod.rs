@@ -30,7 +30,7 @@ mod start_error;
 mod suggestion;
 mod syntax;
 
-pub use self::collector::{CollectorConfig, StateConfig};
+pub use self::collector::{CollectorConfig, StateConfig, place};
 pub use self::near::nearest;
 pub use self::network::{CaFile, NetworkConfig};
 pub use self::pins::{Pin, Pins};

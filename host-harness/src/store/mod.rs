@@ -18,6 +18,7 @@ use source_host::limits::milliseconds;
 
 pub mod budget;
 pub mod fleet;
+pub mod moving;
 pub mod postgres;
 pub mod reading;
 pub mod shards;
@@ -26,6 +27,7 @@ pub mod sqlite;
 
 use self::budget::{Budgets, Excess, StoredBytes};
 use self::fleet::FleetStore;
+use self::moving::MoveFault;
 use self::postgres::fault::ServerFault;
 use self::reading::StoreReader;
 use self::shards::Lease;
@@ -162,6 +164,9 @@ pub enum StoreErrorKind {
         /// Number of the shard.
         shard: u16,
     },
+    /// The state was moved, or is being moved.
+    #[error(transparent)]
+    Move(MoveFault),
     /// A server of the state, or the way there.
     #[error(transparent)]
     Server(ServerFault),

@@ -46,7 +46,7 @@ const TAKE: &str = "
                 SELECT FROM collector
                 WHERE id = holder AND heartbeat > clock_timestamp() - $3 * interval '1 millisecond'
             )
-        ) ORDER BY shard FOR UPDATE
+        ) AND NOT EXISTS (SELECT FROM move) ORDER BY shard FOR UPDATE
     )
     UPDATE shard SET holder = $1, epoch = epoch + 1, since = clock_timestamp() FROM free WHERE shard.shard = free.shard
     RETURNING shard.shard, shard.epoch";

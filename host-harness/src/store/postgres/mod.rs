@@ -18,6 +18,7 @@ pub mod address;
 mod connection;
 pub mod fault;
 mod members;
+pub mod moving;
 pub mod reading;
 pub mod schema;
 mod tls;
@@ -81,7 +82,8 @@ impl Closing {
 }
 
 impl PostgresStore {
-    /// Connects to a database, and makes or updates its tables.
+    /// Connects to a database, and makes or updates its tables. A state that was moved, or is only a part of what is moved
+    /// to it, is refused.
     pub async fn open(address: ServerAddress) -> StoreResult<PostgresStore> {
         let place = StorePlace::Server(address.to_string());
         let fault = |what| StoreError { place: place.clone(), what };
@@ -90,6 +92,7 @@ impl PostgresStore {
         let questions = link(LinkPurpose::Writing);
         let connection = questions.connection().await.map_err(fault)?;
         schema::prepare(&connection).await.map_err(fault)?;
+        moving::settle(&connection).await.map_err(fault)?;
         let row = connection.row("SELECT count(*), replace(gen_random_uuid()::text, '-', '') FROM shard", &[]).await;
         let row = row.map_err(fault)?.ok_or_else(|| fault(StoreErrorKind::Other(Cause::new("no answer"))))?;
         let (shards, me): (i64, String) = (row.get(0), row.get(1));

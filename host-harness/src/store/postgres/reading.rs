@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 
 use super::address::ServerAddress;
 use super::connection::{Connection, LinkPurpose, Parameters, connect};
-use super::{backlog, schema, scope_row};
+use super::{backlog, moving, schema, scope_row};
 use crate::limits;
 use crate::store::reading::{Sample, Series, StoreReader};
 use crate::store::{Backlog, Points, ScopeRow, StoreError, StoreErrorKind, StorePlace, StoreResult};
@@ -49,7 +49,8 @@ impl PostgresReader {
         let connected = runtime.block_on(async {
             let connection = connect(&address, LinkPurpose::Reading).await.map_err(StoreErrorKind::Server)?;
             schema::check(&connection).await?;
-            Ok(connection)
+            let refusal = moving::mark(&connection).await?.and_then(|mark| mark.refusal());
+            refusal.map_or(Ok(connection), |fault| Err(StoreErrorKind::Move(fault)))
         });
         Ok(PostgresReader { connection: connected.map_err(fault)?, runtime: Some(runtime), place })
     }

@@ -142,6 +142,31 @@ const STEPS: &[&str] = &["
         credential text PRIMARY KEY,
         renewed bigint NOT NULL
     ) WITH (fillfactor = 70);
+", "
+    -- The mark of a move from or to another place: at most one row. While it is there, nobody takes a shard.
+    CREATE TABLE move (id text PRIMARY KEY, role text NOT NULL, other text NOT NULL, progress text NOT NULL);
+
+    -- Delivered events of sinks that keep them, with the numbers that they had in the outbox, and the sums of their bytes.
+    CREATE TABLE delivered (
+        number bigint PRIMARY KEY,
+        shard smallint NOT NULL,
+        sink text NOT NULL,
+        tenant text NOT NULL,
+        feed text NOT NULL,
+        scope text NOT NULL,
+        uid text NOT NULL,
+        time bigint NOT NULL,
+        body bytea NOT NULL,
+        delivered bigint NOT NULL,
+        until bigint NOT NULL
+    ) WITH (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0.01);
+    CREATE INDEX delivered_until ON delivered (sink, tenant, until, number);
+    CREATE TABLE delivered_bytes (
+        sink text NOT NULL,
+        tenant text NOT NULL,
+        bytes bigint NOT NULL,
+        PRIMARY KEY (sink, tenant)
+    ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0.05);
 "];
 
 /// Number of partitions of the history.
@@ -157,7 +182,8 @@ const READ_ONLY: &str = "salt, schema_step";
 const FIXED: &str = "shard";
 
 /// Tables of a collector's own rows.
-const WRITTEN: &str = "collector, writer, feed, scope, state, figure, history, outbox, kept, throttle, token_budget";
+const WRITTEN: &str = "collector, writer, feed, scope, state, figure, history, outbox, kept, throttle, token_budget, move, \
+                       delivered, delivered_bytes";
 
 /// Returns the statements that make or update the schema, in one transaction. They do nothing where all is there.
 pub fn script() -> String {
@@ -246,7 +272,7 @@ pub(super) async fn check(connection: &Connection) -> Result<(), StoreErrorKind>
 }
 
 /// Returns the last step that was taken; 0 if no collector used the database so far.
-async fn step(connection: &Connection) -> Result<u32, StoreErrorKind> {
+pub(super) async fn step(connection: &Connection) -> Result<u32, StoreErrorKind> {
     let row = connection.row(
         "SELECT count(*) > 0, coalesce(bool_or(relname = 'schema_step'), false) FROM pg_class
          JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE nspname = $1",

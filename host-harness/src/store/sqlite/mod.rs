@@ -5,6 +5,7 @@ mod delivered;
 pub mod for_tests;
 mod handle;
 mod lock;
+pub mod moving;
 pub mod reading;
 mod rows;
 mod schema;
@@ -45,8 +46,16 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens or makes a file, updates its schema, and checks it.
+    /// Opens or makes a file, updates its schema, and checks it. A file that was moved, or is only a part of what is moved
+    /// to it, is refused.
     pub fn open(file: &Path) -> StoreResult<SqliteStore> {
+        let mut store = SqliteStore::open_moved(file)?;
+        store.run(moving::settle)?.map_err(|fault| StoreError::of_file(&store.file, StoreErrorKind::Move(fault)))?;
+        Ok(store)
+    }
+
+    /// Opens or makes a file, also one that takes part in a move.
+    fn open_moved(file: &Path) -> StoreResult<SqliteStore> {
         let folder = files::folder(file);
         if !folder.is_dir() {
             let found = if folder.exists() { "is no folder" } else { "is not there" };

@@ -39,7 +39,13 @@ impl SqliteReader {
             _ if application != i64::from(APPLICATION_ID) => Err(fault(StoreErrorKind::Foreign)),
             std::cmp::Ordering::Greater => Err(fault(StoreErrorKind::Newer { found, known })),
             std::cmp::Ordering::Less => Err(fault(StoreErrorKind::Older { found, known })),
-            std::cmp::Ordering::Equal => Ok(SqliteReader { connection, file }),
+            std::cmp::Ordering::Equal => {
+                let refusal = super::moving::mark(&connection).map_err(|error| fault(classify(error)))?;
+                match refusal.and_then(|mark| mark.refusal()) {
+                    Some(refusal) => Err(fault(StoreErrorKind::Move(refusal))),
+                    None => Ok(SqliteReader { connection, file }),
+                }
+            }
         }
     }
 

@@ -155,6 +155,10 @@ pub(super) const MIGRATIONS: &[&str] = &[
         UPDATE delivered_bytes SET bytes = bytes - length(old.body) WHERE sink = old.sink AND tenant = old.tenant;
     END;
 ",
+    // The mark of a move from or to another place: at most one row.
+    "
+    CREATE TABLE move (id TEXT PRIMARY KEY, role TEXT NOT NULL, other TEXT NOT NULL, progress TEXT NOT NULL) WITHOUT ROWID;
+",
 ];
 
 /// Configures a connection; returns the fault that makes the file unusable.

@@ -1,0 +1,105 @@
+//! `migrate`: moves a state between a file and a PostgreSQL database.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Context;
+use host_harness::config::{self, StateConfig};
+use host_harness::environment;
+use host_harness::limits;
+use host_harness::store::StoreResult;
+use host_harness::store::moving::{Movable, Moved, transfer};
+use host_harness::store::postgres::moving::PostgresMovable;
+use host_harness::store::sqlite::moving::SqliteMovable;
+use parking_lot::Mutex;
+use serde_json::{Map, Value, json};
+
+use super::{PROGRESS, STDOUT, UsageError, load, problems_of};
+
+/// Moves a state, and returns the exit status. The configuration names the place that is not given.
+pub async fn migrate(
+    config: Option<&Path>,
+    from: Option<String>,
+    to: Option<String>,
+    json: bool,
+) -> anyhow::Result<u8> {
+    let given = |option: &str, text: Option<String>| {
+        let place = text.map(|text| config::place(&text, &environment::text)).transpose();
+        place.map_err(|words| UsageError(format!("{option}: {words}")))
+    };
+    let (from, to) = (given("--from", from)?, given("--to", to)?);
+    let configured = match config {
+        None => None,
+        Some(config) => {
+            let config = load(config, None);
+            if problems_of(&config) {
+                return Ok(2);
+            }
+            Some(config.collector.state)
+        }
+    };
+    let (from, to) = match (from, to, configured) {
+        (Some(from), Some(to), None) => (from, to),
+        (Some(from), None, Some(to)) | (None, Some(to), Some(from)) => (from, to),
+        _ => {
+            let words = "`migrate`: found a configuration, `--from` and `--to`, expected two of the three";
+            return Err(UsageError(words.to_owned()).into());
+        }
+    };
+    if from.file().is_some() == to.file().is_some() {
+        let fix = match from.file() {
+            Some(_) => "copy the file while no collector runs",
+            None => "use pg_dump and pg_restore",
+        };
+        let words = format!("found {from} and {to}, expected a file and the address of a database; {fix}");
+        return Err(UsageError(format!("`migrate`: {words}")).into());
+    }
+    let (mut source, mut target) = (opened(&from, false).await?, opened(&to, true).await?);
+    let doing = PROGRESS.begin(format!("moving the state from {from} to {to}"));
+    let told = Mutex::new(Instant::now());
+    let tells = |moved, all| {
+        let mut told = told.lock();
+        // A note that is replaced too soon is shown to nobody.
+        if told.elapsed() >= limits::PROGRESS_AFTER * 2 {
+            doing.says(format!("{moved} of {all} rows of the state are in {to}"));
+            *told = Instant::now();
+        }
+    };
+    let moved = transfer(&mut *source, &mut *target, tells).await?;
+    drop(doing);
+    source.close().await?;
+    target.close().await?;
+    let text = if json { object(&from, &to, &moved) + "\n" } else { shown(&moved) };
+    io::stdout().write_all(text.as_bytes()).context(STDOUT)?;
+    match moved.was_complete {
+        true => say!("the state is in {to} already"),
+        false => say!("the state is in {to} now; {from} has an old copy, which no collector uses"),
+    }
+    Ok(0)
+}
+
+async fn opened(place: &StateConfig, is_target: bool) -> StoreResult<Box<dyn Movable>> {
+    Ok(match place {
+        StateConfig::File(file) => Box::new(SqliteMovable::open(file, is_target)?),
+        StateConfig::Server(address) => Box::new(PostgresMovable::open(address, is_target).await?),
+    })
+}
+
+fn shown(moved: &Moved) -> String {
+    moved.rows.iter().map(|(part, rows)| format!("{:<17}{rows:>12}\n", part.name())).collect()
+}
+
+fn object(from: &StateConfig, to: &StateConfig, moved: &Moved) -> String {
+    let rows = moved.rows.iter().map(|(part, rows)| (part.name().replace(' ', "_"), Value::from(*rows)));
+    let rows: Map<String, Value> = rows.collect();
+    let Moved { was_complete, went_on, .. } = moved;
+    json!({
+        "from": from.to_string(),
+        "to": to.to_string(),
+        "already_moved": was_complete,
+        "went_on": went_on,
+        "rows": rows,
+    })
+    .to_string()
+}

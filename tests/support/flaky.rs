@@ -9,8 +9,8 @@ use host_harness::store::reading::StoreReader;
 use host_harness::store::shards::Lease;
 use host_harness::store::space::FreeSpace;
 use host_harness::store::{
-    Backlog, FeedRow, KeptRow, Partition, PollRecord, Queued, ScopeRow, SharedStore, Store, StoreError, StoreErrorKind,
-    StorePlace, StoreResult, Throttle,
+    Backlog, FeedRow, Keep, KeptRow, Partition, PollRecord, Queued, ScopeRow, SharedStore, Store, StoreError,
+    StoreErrorKind, StorePlace, StoreResult, Throttle,
 };
 
 /// A store whose disk is full while `is_full`: it can be read but not written.
@@ -94,6 +94,10 @@ impl Store for Flaky {
 
     async fn acknowledge(&self, events: &[Queued]) -> StoreResult<()> {
         self.taking()?.acknowledge(events).await
+    }
+
+    async fn keep_delivered(&self, events: &[Queued], keep: Keep) -> StoreResult<()> {
+        self.taking()?.keep_delivered(events, keep).await
     }
 
     async fn close(&self) -> StoreResult<()> {

@@ -14,8 +14,8 @@ use host_harness::store::reading::StoreReader;
 use host_harness::store::shards::{Lease, shard_of};
 use host_harness::store::space::FreeSpace;
 use host_harness::store::{
-    Backlog, FeedRow, KeptRow, Partition, PollRecord, Queued, ScopeRow, SharedStore, Store, StoreError, StoreErrorKind,
-    StorePlace, StoreResult, Throttle,
+    Backlog, FeedRow, Keep, KeptRow, Partition, PollRecord, Queued, ScopeRow, SharedStore, Store, StoreError,
+    StoreErrorKind, StorePlace, StoreResult, Throttle,
 };
 use parking_lot::Mutex;
 
@@ -218,6 +218,11 @@ impl Store for Connection {
     async fn acknowledge(&self, events: &[Queued]) -> StoreResult<()> {
         let own: Vec<Queued> = events.iter().filter(|event| self.holds(event.lease)).cloned().collect();
         self.database.rows.acknowledge(&own).await
+    }
+
+    async fn keep_delivered(&self, events: &[Queued], keep: Keep) -> StoreResult<()> {
+        let own: Vec<Queued> = events.iter().filter(|event| self.holds(event.lease)).cloned().collect();
+        self.database.rows.keep_delivered(&own, keep).await
     }
 
     async fn close(&self) -> StoreResult<()> {

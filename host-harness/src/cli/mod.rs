@@ -111,7 +111,7 @@ pub async fn command(Arguments { plugin, cache, command, .. }: Arguments) -> any
         Command::Redeliver { config, sink, since, until, tenant, feed, dry_run, json } => {
             let (config, choice) =
                 (load(&config.path(), None), redeliver::RedeliverOptions { sink, since, until, tenant, feed });
-            redeliver::redeliver(&config, choice, dry_run, json, clock::system()())
+            redeliver::redeliver(&config, choice, dry_run, json, clock::system()()).await
         }
         Command::Migrate { config, from, to, json } => migrate::migrate(config.as_deref(), from, to, json).await,
         Command::Replay { files, json, .. } if files.is_empty() => {

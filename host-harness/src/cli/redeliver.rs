@@ -3,9 +3,10 @@
 use std::io::{self, Write};
 
 use anyhow::Context;
-use host_harness::config::{self, Config};
+use host_harness::config::{self, Config, StateConfig};
+use host_harness::store::postgres::PostgresStore;
 use host_harness::store::sqlite::SqliteStore;
-use host_harness::store::{DeliveredCount, DeliveredQuery};
+use host_harness::store::{DeliveredCount, DeliveredQuery, Store, StoreResult};
 use serde_json::json;
 use source_host::limits::milliseconds;
 use time::OffsetDateTime;
@@ -28,35 +29,34 @@ pub struct RedeliverOptions {
 }
 
 /// Puts events back, or with `dry_run` counts them alone. Returns the exit status.
-pub fn redeliver(config: &Config, choice: RedeliverOptions, dry_run: bool, json: bool, now: u64) -> anyhow::Result<u8> {
+pub async fn redeliver(
+    config: &Config,
+    choice: RedeliverOptions,
+    dry_run: bool,
+    json: bool,
+    now: u64,
+) -> anyhow::Result<u8> {
     if problems_of(config) {
         return Ok(2);
     }
     let query = query(config, choice, now)?;
-    let Some(file) = config.collector.state.file() else {
-        let words = "a state on a server keeps no delivered events, expected a state in a file";
-        return Err(UsageError(format!("`redeliver`: {words}")).into());
-    };
-    if !file.exists() {
-        say!("there is nothing to deliver again: there is no state in {}", file.display());
+    let Some(mut store) = DeliveredStore::open(&config.collector.state).await? else {
+        say!("there is nothing to deliver again: there is no state in {}", config.collector.state);
         return Ok(1);
-    }
-    let opened = SqliteStore::open(file);
-    let mut store =
-        opened.context("`redeliver` needs the state for itself: stop `run`, and start it again afterwards")?;
-    let counts = store.count_delivered(&query)?;
+    };
+    let counts = store.count(&query).await?;
     let (events, bytes) =
         counts.iter().fold((0, 0), |(events, bytes), count| (events + count.events, bytes + count.bytes));
     let mut done = 0;
     // An event is in one of the two places, whenever the command ends.
     while !dry_run && done < events {
         let _doing = PROGRESS.begin(format!("{done} of {events} events are back in the outbox"));
-        match store.redeliver(&query)? {
+        match store.redeliver(&query).await? {
             0 => break,
             more => done += more as u64,
         }
     }
-    store.close()?;
+    store.close().await?;
     let text = match json {
         true => object(&query, &counts, dry_run) + "\n",
         false => shown(&query, &counts, dry_run),
@@ -68,6 +68,49 @@ pub fn redeliver(config: &Config, choice: RedeliverOptions, dry_run: bool, json:
         say!("{events} events of {bytes} bytes wait for the sink {}: the next `run` delivers them", query.sink);
     }
     Ok(u8::from(events == 0))
+}
+
+/// A store with delivered events, which no collector uses.
+enum DeliveredStore {
+    File(SqliteStore),
+    Server(PostgresStore),
+}
+
+impl DeliveredStore {
+    /// Opens a store; `None` if there is no state.
+    async fn open(state: &StateConfig) -> anyhow::Result<Option<DeliveredStore>> {
+        let alone = "`redeliver` needs the state for itself: stop `run`, and start it again afterwards";
+        Ok(match state {
+            StateConfig::File(file) if !file.exists() => None,
+            StateConfig::File(file) => Some(DeliveredStore::File(SqliteStore::open(file).context(alone)?)),
+            StateConfig::Server(address) => {
+                let store = PostgresStore::open((**address).clone()).await?;
+                store.unused().await.context(alone)?;
+                Some(DeliveredStore::Server(store))
+            }
+        })
+    }
+
+    async fn count(&mut self, query: &DeliveredQuery) -> StoreResult<Vec<DeliveredCount>> {
+        match self {
+            DeliveredStore::File(store) => store.count_delivered(query),
+            DeliveredStore::Server(store) => store.count_delivered(query).await,
+        }
+    }
+
+    async fn redeliver(&mut self, query: &DeliveredQuery) -> StoreResult<usize> {
+        match self {
+            DeliveredStore::File(store) => store.redeliver(query),
+            DeliveredStore::Server(store) => store.redeliver(query).await,
+        }
+    }
+
+    async fn close(&mut self) -> StoreResult<()> {
+        match self {
+            DeliveredStore::File(store) => store.close(),
+            DeliveredStore::Server(store) => store.close().await,
+        }
+    }
 }
 
 fn query(config: &Config, choice: RedeliverOptions, now: u64) -> Result<DeliveredQuery, UsageError> {

@@ -476,14 +476,9 @@ pub trait Store: Send + Sync {
     ) -> StoreResult<Vec<Queued>>;
     /// Removes delivered events. Those whose lease is over stay, and are delivered again by the shard's new holder.
     async fn acknowledge(&self, events: &[Queued]) -> StoreResult<()>;
-    /// Says whether the store can keep delivered events.
-    fn keeps_delivered(&self) -> bool {
-        false
-    }
-    /// Moves delivered events out of the outbox, where the store can keep them; otherwise removes them.
-    async fn keep_delivered(&self, events: &[Queued], _keep: Keep) -> StoreResult<()> {
-        self.acknowledge(events).await
-    }
+    /// Moves delivered events out of the outbox to those that are kept, and forgets those that were kept for long enough or
+    /// have no room. Those whose lease is over stay in the outbox.
+    async fn keep_delivered(&self, events: &[Queued], keep: Keep) -> StoreResult<()>;
     /// Closes the store for all who use it: its files are closed and its lock is free when the function returns. Later
     /// questions fail because the store has stopped.
     async fn close(&self) -> StoreResult<()>;

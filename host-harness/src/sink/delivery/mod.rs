@@ -176,12 +176,6 @@ impl Deliveries {
         let mut inner = self.shared.inner.lock();
         let mut sinks = BTreeMap::new();
         for config in configs {
-            if config.keep_delivered.is_some() && !self.shared.store.keeps_delivered() {
-                tracing::warn!(
-                    sink = config.id,
-                    "`keep_delivered` has no effect with this state, which keeps no delivered events"
-                );
-            }
             let same = inner.sinks.get(&config.id).filter(|before| before.config == *config).map(Arc::clone);
             let sink = same.map_or_else(|| self.shared.opened(config).map(Arc::new), Ok)?;
             sinks.insert(config.id.clone(), sink);

@@ -16,6 +16,7 @@ use tokio_postgres::Row;
 
 pub mod address;
 mod connection;
+mod delivered;
 pub mod fault;
 mod members;
 pub mod moving;
@@ -35,8 +36,8 @@ use super::reading::StoreReader;
 use super::shards::Lease;
 use super::space::FreeSpace;
 use super::{
-    Backlog, FeedRow, KeptRow, Partition, PollRecord, Queued, ScopeRow, Standing, Store, StoreError, StoreErrorKind,
-    StorePlace, StoreResult, Throttle,
+    Backlog, FeedRow, Keep, KeptRow, Partition, PollRecord, Queued, ScopeRow, Standing, Store, StoreError,
+    StoreErrorKind, StorePlace, StoreResult, Throttle,
 };
 use crate::limits;
 
@@ -367,6 +368,12 @@ impl Store for PostgresStore {
         Ok(())
     }
 
+    async fn keep_delivered(&self, events: &[Queued], keep: Keep) -> StoreResult<()> {
+        self.move_delivered(events, keep).await?;
+        self.turn.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
     async fn close(&self) -> StoreResult<()> {
         self.closing.is_closed.store(true, Ordering::SeqCst);
         self.closing.told.notify_waiters();
@@ -392,6 +399,7 @@ impl Store for PostgresStore {
             }
         }
         let day_ago = now.saturating_sub(milliseconds(limits::LONGEST_WAIT)) as i64;
+        self.forget_delivered(now).await?;
         self.rows("DELETE FROM throttle WHERE until <= $1", &[&(now as i64)]).await?;
         self.rows("DELETE FROM token_budget WHERE renewed <= $1", &[&day_ago]).await?;
         self.rows("DELETE FROM writer WHERE used < clock_timestamp() - interval '1 day'", &[]).await.map(drop)

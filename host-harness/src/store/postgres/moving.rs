@@ -92,7 +92,7 @@ impl PostgresMovable {
     }
 }
 
-const LIVING: &str = "
+pub(super) const LIVING: &str = "
     SELECT name FROM collector WHERE heartbeat > clock_timestamp() - $1 * interval '1 millisecond' ORDER BY name";
 
 const STALE: &str = "

@@ -184,10 +184,6 @@ impl Store for SqliteHandle {
         self.ask(move |store| store.acknowledge(&numbers)).await
     }
 
-    fn keeps_delivered(&self) -> bool {
-        true
-    }
-
     async fn keep_delivered(&self, events: &[Queued], keep: Keep) -> StoreResult<()> {
         let numbers: Vec<i64> = events.iter().map(|event| event.number).collect();
         self.ask(move |store| store.keep_delivered(&numbers, keep)).await

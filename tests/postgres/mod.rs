@@ -1,5 +1,6 @@
 //! The store in PostgreSQL, on a real server: its tables, its operations beside those of SQLite's store, and its faults.
 
+mod commands;
 mod delivered;
 // Release builds have no failpoints.
 #[cfg(debug_assertions)]

@@ -119,9 +119,10 @@ pub enum Command {
         /// Polls only this feed.
         #[arg(long, value_name = "ID")]
         feed: Option<String>,
-        /// Compares with the state in this file, keeps the new state there, and delivers to the configured sinks.
-        #[arg(long, value_name = "FILE")]
-        state: Option<PathBuf>,
+        /// Compares with the state in this file or database, keeps the new state there, and delivers to the configured sinks.
+        /// The address of the configuration's database is used with its password and certificates.
+        #[arg(long, value_name = "PLACE")]
+        state: Option<String>,
         /// Refuses the whole configuration if a feed's credentials cannot be read. By default, only that feed is left
         /// out.
         #[arg(long)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use host_harness::collector::once::{self, Report};
-use host_harness::config;
+use host_harness::config::{self, StateConfig};
 use host_harness::environment;
 use host_harness::terminal;
 use parking_lot::Mutex;
@@ -28,7 +28,7 @@ pub async fn demo(host: Host, plugin: Option<&Path>) -> anyhow::Result<u8> {
     let simulator = Simulator::start(([127, 0, 0, 1], 0).into(), estate.clone(), None).await?;
     simulator.with(|world| world.more_to_come = true);
     let folder = tempfile::tempdir().context("failed to make a temporary folder")?;
-    let (ca_file, state) = (folder.path().join("ca.pem"), folder.path().join("demo.db"));
+    let (ca_file, state) = (folder.path().join("ca.pem"), StateConfig::File(folder.path().join("demo.db")));
     std::fs::write(&ca_file, simulator.ca_pem()).context("failed to write the CA")?;
     let (text, variables) = simulator.configuration(&ca_file.to_string_lossy());
     let values = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());

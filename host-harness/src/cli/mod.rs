@@ -40,6 +40,7 @@ use crate::cli::simulate::{TrustedClients, simulate};
 pub mod output;
 pub mod arguments;
 mod cache;
+mod collectors;
 mod conformance;
 mod demo;
 mod history;
@@ -76,7 +77,7 @@ pub async fn command(Arguments { plugin, cache, command, .. }: Arguments) -> any
             let report = match state {
                 None => poll(&host, config, plugin.as_deref()).await?,
                 Some(state) => {
-                    let begun = Instant::now();
+                    let (begun, state) = (Instant::now(), poll::state(&state, &config)?);
                     let report = tick(&host, config, plugin.as_deref(), &state, &clock::system(), stdout()).await?;
                     say!("{}", report.outcome(begun.elapsed()));
                     report

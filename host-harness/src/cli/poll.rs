@@ -7,7 +7,8 @@ use std::time::Instant;
 use host_harness::collector::once::{self, Output};
 use host_harness::collector::work::Pipeline;
 use host_harness::config::admission::Checked;
-use host_harness::config::{Config, StateConfig, event_files};
+use host_harness::config::{self, Config, StateConfig, event_files};
+use host_harness::environment;
 use host_harness::limits;
 use host_harness::run;
 use host_harness::run::sharing::Sharing;
@@ -15,8 +16,8 @@ use host_harness::sink::{SinkTrouble, Stdout};
 use source_host::clock::{self, Clock};
 use source_host::plugin::engine::Host;
 
-use crate::cli::check;
 use crate::cli::output::People;
+use crate::cli::{UsageError, check};
 
 /// Polls each scope once, and writes the events.
 pub async fn poll(host: &Host, config: Config, plugin: Option<&Path>) -> anyhow::Result<once::Report> {
@@ -30,21 +31,33 @@ pub async fn poll(host: &Host, config: Config, plugin: Option<&Path>) -> anyhow:
     Ok(report)
 }
 
+/// Reads the place of a state: a file, or the address of a database. The one that the configuration names comes with the
+/// password and the certificates that it has there.
+pub fn state(text: &str, config: &Config) -> Result<StateConfig, UsageError> {
+    let place = config::place(text, &environment::text).map_err(|words| UsageError(format!("--state: {words}")))?;
+    let is_configured = place.file().is_none() && place.to_string() == config.collector.state.to_string();
+    Ok(if is_configured { config.collector.state.clone() } else { place })
+}
+
 /// Runs one tick of the collector, with `stdout` as the standard output of its sinks. Events that cannot be delivered
 /// in time stay in the outbox, and count as a failure.
 pub async fn tick(
     host: &Host,
     mut config: Config,
     plugin: Option<&Path>,
-    state: &Path,
+    state: &StateConfig,
     clock: &Clock,
     stdout: Stdout,
 ) -> anyhow::Result<once::Report> {
-    event_files::keep_off_state(&mut config, state);
+    if let Some(file) = state.file() {
+        event_files::keep_off_state(&mut config, file);
+    }
     let (sinks, budgets) = (std::mem::take(&mut config.sinks), config.collector.budgets);
     let checked = check(host, config, plugin).await?;
-    let store = run::store(&StateConfig::File(state.to_owned())).await?;
-    let sharing = Sharing::join(&store, &checked.feeds, None).await;
+    let store = run::store(state).await?;
+    let mut sharing = Sharing::join(&store, &checked.feeds, None).await;
+    // The polls may take longer than a lease.
+    sharing.keep();
     let opened = (store, &sharing.shards);
     let pipeline = run::pipeline(opened, budgets, &sinks, &checked.network, clock, stdout).await?;
     let report = once_with(&checked, &pipeline).await;

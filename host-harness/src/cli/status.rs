@@ -23,7 +23,7 @@ use source_host::credentials::redact::Search;
 use source_host::text;
 
 use super::outboxes::{StoredSink, sinks};
-use super::{STDOUT, UsageError, problems_of};
+use super::{STDOUT, UsageError, collectors, problems_of};
 
 /// Number of days of the trends.
 pub const DAYS: [usize; 2] = [30, 90];
@@ -128,10 +128,15 @@ pub fn status(config: &Config, query: &Query, json: bool, now: u64) -> anyhow::R
     stored.unseen.retain(|(tenant, _)| only.is_none_or(|only| tenant == only));
     let problems =
         Problems { expiring: expiring(config, only, now), sinks: sinks(config, stored.reader.backlog()?, only) };
+    let fleet = stored.reader.fleet()?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     match json {
         true => write_json(&mut out, &stored, &problems, now)?,
         false => write_text(&mut out, &stored, &problems, query, now)?,
+    }
+    if let Some(fleet) = &fleet {
+        let text = if json { collectors::objects(fleet) } else { collectors::table(fleet, only) };
+        out.write_all(text.as_bytes()).context(STDOUT)?;
     }
     out.flush().context(STDOUT)?;
     let StoredRows { rows, unseen, .. } = &stored;

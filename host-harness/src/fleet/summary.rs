@@ -13,6 +13,8 @@ pub struct MemberSummary<'a> {
     pub seen: &'a SeenMember,
     /// The number of its shards; those of a dead collector that nobody took over yet do not count.
     pub shards: usize,
+    /// The number of shards that a dead collector left, and that nobody took over yet.
+    pub left: usize,
     /// Its polls an hour, as it told last.
     pub polls: u64,
     /// Number of feeds that it knows, also of tenants on which others work.
@@ -33,11 +35,13 @@ pub fn summary<'a>(fleet: &'a Fleet) -> Vec<MemberSummary<'a>> {
     let row = |seen: &'a SeenMember| {
         let SeenMember { member, .. } = seen;
         let is_alive = seen.is_alive();
-        let own = fleet.shards.iter().filter(|shard| is_alive && shard.holder.as_ref() == Some(&member.id));
-        let own: Vec<usize> = own.map(|shard| usize::from(shard.lease.shard)).collect();
+        let own = fleet.shards.iter().filter(|shard| shard.holder.as_ref() == Some(&member.id));
+        let (own, left): (Vec<usize>, Vec<usize>) =
+            own.map(|shard| usize::from(shard.lease.shard)).partition(|_| is_alive);
         MemberSummary {
             seen,
             shards: own.len(),
+            left: left.len(),
             polls: own.iter().filter_map(|shard| member.work.get(*shard)).map(|work| u64::from(work.polls)).sum(),
             feeds: member.work.iter().map(|work| u64::from(work.feeds)).sum(),
             is_alive,
@@ -101,5 +105,6 @@ mod tests {
             ]
         );
         assert_eq!(summary(&fleet)[0].feeds, 8);
+        assert_eq!(summary(&fleet).iter().map(|row| row.left).collect::<Vec<_>>(), [0, 0, 0, 1]);
     }
 }

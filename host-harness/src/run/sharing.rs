@@ -58,7 +58,7 @@ impl Sharing {
     }
 
     /// Renews the leases from now on.
-    pub(super) fn keep(&mut self) {
+    pub fn keep(&mut self) {
         if let Some(keeper) = self.keeper.take().filter(|_| self.count.is_some()) {
             let (stop, stopped) = oneshot::channel();
             self.task = Some((stop, tokio::spawn(keeper.keep(stopped))));

@@ -1,6 +1,7 @@
 //! Reads a store beside the collector that writes it: the status page and the commands `status` and `history` read
 //! figures in this way. A reader blocks its thread.
 
+use super::fleet::Fleet;
 use super::{Backlog, Points, ScopeRow, StoreResult};
 
 /// A figure, and the time since which it has been the same, in Unix milliseconds.
@@ -33,4 +34,8 @@ pub trait StoreReader: Send {
     fn figure(&self, feed: &str, scope: &str, since: u64) -> StoreResult<Option<Series>>;
     /// Returns the figures of the parts of a scope, as they were since a time.
     fn parts(&self, feed: &str, scope: &str, since: u64) -> StoreResult<Vec<Series>>;
+    /// Returns the collectors that share the store; `None` if only one can use it.
+    fn fleet(&self) -> StoreResult<Option<Fleet>> {
+        Ok(None)
+    }
 }

@@ -19,7 +19,7 @@ pub(super) fn collectors(state: &FleetState) -> Markup {
                 p.bad { "This page is of a collector that cannot renew its leases: " (trouble.to_string()) }
             }
             (stack("collectors", "They share the store; each works on the tenants of its shards", &columns, html! {
-                @for MemberSummary { seen, shards, polls, feeds, is_alive, differs } in &rows {
+                @for MemberSummary { seen, shards, polls, feeds, is_alive, differs, .. } in &rows {
                     tr role="row" {
                         th role="rowheader" scope="row" { (name(&seen.member.name)) }
                         td role="cell" data-of="version" { (seen.member.version) }

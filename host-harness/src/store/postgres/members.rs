@@ -28,12 +28,12 @@ const REMOVE_DEAD: &str = "
     DELETE FROM collector WHERE heartbeat < clock_timestamp() - $1 * interval '1 millisecond'
     AND NOT EXISTS (SELECT FROM shard WHERE holder = collector.id)";
 
-const MEMBERS: &str = "
+pub(super) const MEMBERS: &str = "
     SELECT id, name, version, configuration, listen, feeds, polls, (extract(epoch FROM started) * 1000)::bigint,
         (extract(epoch FROM clock_timestamp() - heartbeat) * 1000)::bigint, known
     FROM collector ORDER BY started, id";
 
-const SHARDS: &str = "
+pub(super) const SHARDS: &str = "
     SELECT shard, epoch, holder, (extract(epoch FROM since) * 1000)::bigint,
         (extract(epoch FROM clock_timestamp()) * 1000)::bigint
     FROM shard ORDER BY shard";
@@ -97,31 +97,7 @@ impl FleetStore for PostgresStore {
         self.fleet_rows(REMOVE_DEAD, &[&kept]).await?;
         let members = self.fleet_rows(MEMBERS, &[]).await?;
         let shards = self.fleet_rows(SHARDS, &[]).await?;
-        let members = members.iter().map(|row| {
-            let (feeds, polls, known): (Vec<i32>, Vec<i32>, Vec<i64>) = (row.get(5), row.get(6), row.get(9));
-            let work = feeds.iter().zip(&polls).zip(&known).map(|((feeds, polls), known)| ShardWork {
-                feeds: *feeds as u32,
-                polls: *polls as u32,
-                known: *known as u64,
-            });
-            let member = FleetMember {
-                id: MemberId(row.get(0)),
-                name: row.get(1),
-                version: row.get(2),
-                configuration: digest(row, 3).map_err(|what| self.fault(what))?,
-                listen: row.get(4),
-                work: work.collect(),
-            };
-            let silent = Duration::from_millis(row.get::<_, i64>(8).max(0) as u64);
-            Ok(SeenMember { member, started: row.get::<_, i64>(7) as u64, silent })
-        });
-        let seen = |row: &Row| SeenShard {
-            lease: lease(row),
-            holder: row.get::<_, Option<String>>(2).map(MemberId),
-            since: row.get::<_, Option<i64>>(3).unwrap_or(0) as u64,
-        };
-        let now = shards.last().map_or(0, |row| row.get::<_, i64>(4) as u64);
-        Ok(Fleet { now, members: members.collect::<StoreResult<_>>()?, shards: shards.iter().map(seen).collect() })
+        fleet(&members, &shards).map_err(|what| self.fault(what))
     }
 
     async fn take(&self, MemberId(me): &MemberId, shards: &[u16]) -> StoreResult<Vec<Lease>> {
@@ -138,6 +114,36 @@ impl FleetStore for PostgresStore {
     async fn leave(&self, MemberId(me): &MemberId) -> StoreResult<()> {
         self.fleet_rows(LEAVE, &[me]).await.map(drop)
     }
+}
+
+/// Reads the collectors and the shards.
+pub(super) fn fleet(members: &[Row], shards: &[Row]) -> Result<Fleet, StoreErrorKind> {
+    let members = members.iter().map(|row| {
+        let (feeds, polls, known): (Vec<i32>, Vec<i32>, Vec<i64>) = (row.get(5), row.get(6), row.get(9));
+        let work = feeds.iter().zip(&polls).zip(&known).map(|((feeds, polls), known)| ShardWork {
+            feeds: *feeds as u32,
+            polls: *polls as u32,
+            known: *known as u64,
+        });
+        let member = FleetMember {
+            id: MemberId(row.get(0)),
+            name: row.get(1),
+            version: row.get(2),
+            configuration: digest(row, 3)?,
+            listen: row.get(4),
+            work: work.collect(),
+        };
+        let silent = Duration::from_millis(row.get::<_, i64>(8).max(0) as u64);
+        Ok(SeenMember { member, started: row.get::<_, i64>(7) as u64, silent })
+    });
+    let seen = |row: &Row| SeenShard {
+        lease: lease(row),
+        holder: row.get::<_, Option<String>>(2).map(MemberId),
+        since: row.get::<_, Option<i64>>(3).unwrap_or(0) as u64,
+    };
+    let now = shards.last().map_or(0, |row| row.get::<_, i64>(4) as u64);
+    let members = members.collect::<Result<_, StoreErrorKind>>()?;
+    Ok(Fleet { now, members, shards: shards.iter().map(seen).collect() })
 }
 
 /// Reads a lease from the first two columns.

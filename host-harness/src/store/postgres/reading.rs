@@ -6,8 +6,9 @@ use tokio_postgres::Row;
 
 use super::address::ServerAddress;
 use super::connection::{Connection, LinkPurpose, Parameters, connect};
-use super::{backlog, moving, schema, scope_row};
+use super::{backlog, members, moving, schema, scope_row};
 use crate::limits;
+use crate::store::fleet::Fleet;
 use crate::store::reading::{Sample, Series, StoreReader};
 use crate::store::{Backlog, Points, ScopeRow, StoreError, StoreErrorKind, StorePlace, StoreResult};
 
@@ -95,6 +96,12 @@ impl StoreReader for PostgresReader {
             &[],
         )?;
         Ok(rows.iter().map(backlog).collect())
+    }
+
+    fn fleet(&self) -> StoreResult<Option<Fleet>> {
+        let (members, shards) = (self.rows(members::MEMBERS, &[])?, self.rows(members::SHARDS, &[])?);
+        let fleet = members::fleet(&members, &shards);
+        fleet.map(Some).map_err(|what| StoreError { place: self.place.clone(), what })
     }
 
     fn figure(&self, feed: &str, scope: &str, since: u64) -> StoreResult<Option<Series>> {

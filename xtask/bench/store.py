@@ -1,6 +1,6 @@
 """Measures the stores with many scopes: bytes a scope, and the transaction of a poll in which nothing changed.
 
-    python3 xtask/bench/store.py target/debug/host-harness --scopes 10000,1000000 --figures 2
+    cargo xtask bench --only store --scopes 10000,1000000 --figures 2
 
 Each scope has the row, the state and as many figures as a real poll of the simulated service leaves; with fewer figures than the 15
 of its subscriptions, the state is shorter by the same share. PostgreSQL is Debian's with its own settings, on the disk of the temporary

@@ -90,6 +90,9 @@ pub const DELIVERED_BYTES: u64 = 256 << 20;
 /// Number of rows that `migrate` moves in one transaction.
 pub const MOVED_AT_ONCE: i64 = 500;
 
+/// The same for states and events out of a database: a row may be some MiB long.
+pub const MOVED_LONG_AT_ONCE: i64 = 50;
+
 /// Bytes after which such a transaction gets no more rows.
 pub const MOVED_BYTES: usize = 4 << 20;
 

@@ -401,7 +401,11 @@ impl Movable for PostgresMovable {
             _ => None,
         };
         loop {
-            let most = limits::MOVED_AT_ONCE;
+            // The server sends all rows of an answer, however long they are.
+            let most = match part {
+                MovedPart::States | MovedPart::Events | MovedPart::Delivered => limits::MOVED_LONG_AT_ONCE,
+                _ => limits::MOVED_AT_ONCE,
+            };
             let keys: Vec<KeyParameter<'_>> = after.iter().map(KeyParameter).collect();
             let mut parameters: Vec<&(dyn ToSql + Sync)> = keys.iter().map(|key| key as &(dyn ToSql + Sync)).collect();
             parameters.push(&most);

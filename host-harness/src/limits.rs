@@ -325,6 +325,9 @@ pub const STATUS_HISTORIES: usize = 100;
 /// Number of scopes of one tenant beyond which the tenant's own page draws no history of it.
 pub const TENANT_HISTORIES: usize = 2_000;
 
+/// Number of equal spans of time in which the course of a scope's first day is drawn.
+pub const BEGINNING_SPANS: usize = 60;
+
 /// Number of histories of the store that the status server reads at the same time: each reading holds the parts of one
 /// scope in memory.
 pub const HISTORY_READERS: usize = 2;

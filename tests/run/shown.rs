@@ -146,5 +146,6 @@ async fn a_history_names_the_controls_that_moved_the_score() {
     assert!(object["days"].as_array().is_some_and(|days| days.len() == 1), "{object}");
     let shown = said(&history("-", &["--feed", "tenant-1-scores"])).0;
     let moved = change["controls"][0]["title"].as_str().unwrap();
+    assert!(shown.matches('*').count() > 2, "the first day is drawn by the clock: {shown}");
     assert!(shown.contains("last changes") && shown.contains(&format!("    {moved}: ")), "{shown}");
 }

@@ -96,8 +96,13 @@ fn shown(row: &SnapshotRow, history: &ScopeHistory, trends: [String; 2], first: 
     }
     let [month, quarter] = trends;
     text += &format!("; 30 days {month}, 90 days {quarter}\n\n");
-    text += &terminal::chart(&history.course, width);
-    text += &format!("        {}{:>space$}\n", day(first), day(now), space = width.saturating_sub(18).max(11));
+    let (course, [begin, end]) = match &history.beginning {
+        Some(beginning) => (&beginning.course, [beginning.since, now].map(moment)),
+        None => (&history.course, [first, now].map(day)),
+    };
+    text += &terminal::chart(course, width);
+    text +=
+        &format!("        {begin}{end:>space$}\n", space = width.saturating_sub(8 + begin.len()).max(end.len() + 1));
     if !history.parts.is_empty() {
         text += "\ncontrols by points at stake\n";
         let mut table = vec![["at stake", "points", "control"].map(str::to_owned)];

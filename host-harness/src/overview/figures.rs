@@ -49,12 +49,18 @@ pub fn percent(Points { value, maximum, .. }: Points) -> Option<f64> {
 /// Returns the figures at the end of each of the last days, and now: `days` + 1 of them. `None` stands for a day before
 /// the first figure.
 pub fn daily(samples: &[Sample], days: usize, now: u64) -> Vec<Option<Points>> {
+    spaced(samples, days, milliseconds(DAY), now)
+}
+
+/// Returns the figures at the end of each of `count` equal spans of time, in milliseconds, the last of which ends now,
+/// and the figure at their begin.
+pub fn spaced(samples: &[Sample], count: usize, span: u64, now: u64) -> Vec<Option<Points>> {
     let mut rest = samples.iter().peekable();
     let mut last = None;
-    let moment = |day: usize| now.saturating_sub((days - day) as u64 * milliseconds(DAY));
-    (0..=days)
-        .map(|day| {
-            while let Some(sample) = rest.next_if(|sample| sample.time <= moment(day)) {
+    let moment = |end: usize| now.saturating_sub((count - end) as u64 * span);
+    (0..=count)
+        .map(|end| {
+            while let Some(sample) = rest.next_if(|sample| sample.time <= moment(end)) {
                 last = Some(sample.points);
             }
             last

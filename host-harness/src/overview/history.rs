@@ -61,12 +61,33 @@ impl Part {
 pub struct ScopeHistory {
     /// The course of its figure.
     pub course: Course,
+    /// The first hours of its figure, as long as it has no value of an earlier day.
+    pub beginning: Option<Beginning>,
     /// Its parts, those with the most points at stake first: at most [`limits::PARTS_SHOWN`].
     pub parts: Vec<Part>,
     /// How many parts it has.
     pub parts_total: usize,
     /// The last changes of its figure, the newest first.
     pub changes: Vec<FigureChange>,
+}
+
+/// The course in percent since the first figure, in equal spans of time up to now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Beginning {
+    /// When the figure was first read, in Unix milliseconds.
+    pub since: u64,
+    /// The values.
+    pub course: Course,
+}
+
+impl Beginning {
+    /// Returns the course of samples, all of which are of the last day; otherwise, or without any, `None`.
+    fn of(samples: &[Sample], now: u64) -> Option<Beginning> {
+        let since = samples.first()?.time;
+        let span = now.checked_sub(since)? / limits::BEGINNING_SPANS as u64;
+        let course = figures::spaced(samples, limits::BEGINNING_SPANS, span, now);
+        (span > 0 && since > begins(1, now)).then(|| Beginning { since, course: percents(course) })
+    }
 }
 
 impl ScopeHistory {
@@ -132,8 +153,9 @@ pub fn of_scope(
     let mut parts = parts(&series);
     let parts_total = parts.len();
     parts.truncate(limits::PARTS_SHOWN);
+    let beginning = Beginning::of(samples, now);
     let course = figure.map_or_else(Vec::new, |figure| course(&figure, days, now));
-    Ok(ScopeHistory { course, parts, parts_total, changes })
+    Ok(ScopeHistory { course, beginning, parts, parts_total, changes })
 }
 
 fn begins(days: usize, now: u64) -> u64 {
@@ -141,7 +163,10 @@ fn begins(days: usize, now: u64) -> u64 {
 }
 
 fn course(series: &Series, days: usize, now: u64) -> Course {
-    let course = figures::daily(&series.samples, days, now);
+    percents(figures::daily(&series.samples, days, now))
+}
+
+fn percents(course: Vec<Option<Points>>) -> Course {
     course.into_iter().map(|points| points.and_then(figures::percent)).collect()
 }
 

@@ -3,8 +3,10 @@
 use std::fmt::Write;
 
 use maud::{Markup, html};
+use source_host::limits::{DAY, milliseconds};
 
-use super::words::{day, label};
+use super::words::{day, label, moment};
+use crate::overview::history::Beginning;
 
 /// Number of days of a sparkline.
 pub const DAYS: usize = 90;
@@ -28,8 +30,18 @@ pub fn sparkline(course: &[Option<f64>]) -> Markup {
     }
 }
 
-/// Draws 90 days with a scale and dates. The words stand beside the drawing, so that they stay legible when it shrinks.
-pub fn plot(course: &[Option<f64>], now: u64, of: &str) -> Markup {
+/// Draws 90 days, or the first day as long as there is no other, with a scale and dates. The words stand beside the
+/// drawing, so that they stay legible when it shrinks.
+pub fn plot(course: &[Option<f64>], beginning: Option<&Beginning>, now: u64, of: &str) -> Markup {
+    let days = course.len().saturating_sub(1).max(1);
+    let (course, since) = match beginning {
+        Some(Beginning { since, course }) => (&**course, *since),
+        None => (course, now.saturating_sub(days as u64 * milliseconds(DAY))),
+    };
+    let (reach, points, unit) = match beginning {
+        Some(_) => ("since the first score", "in percent since the first score", "time"),
+        None => ("over 90 days", "in percent at the end of each day; the last point is now", "day"),
+    };
     let known: Vec<f64> = course.iter().flatten().copied().collect();
     if known.is_empty() {
         return html! { p.faint { "There is no history yet: it begins with the first poll that gives a score." } };
@@ -38,14 +50,20 @@ pub fn plot(course: &[Option<f64>], now: u64, of: &str) -> Markup {
     let levels = levels(&known);
     let range = (levels[0], levels[levels.len() - 1]);
     let frame = Drawing { width: 680.0, height: 200.0, margin: 0.0, range };
-    let days = course.len().saturating_sub(1).max(1);
-    let dates = (0..=3).map(|part| day(now.saturating_sub((days - part * days / 3) as u64 * 86_400_000)));
+    let time = |part: usize, of: usize| {
+        let time = since + now.saturating_sub(since) * part as u64 / of.max(1) as u64;
+        // A beginning has less than a day, so that its times need no date.
+        if beginning.is_some() { moment(time).chars().skip(11).collect() } else { day(time) }
+    };
+    let dates = (0..=3).map(|part| time(part, 3));
+    // A table of the first day has a row for each change, and none for each span without one.
+    let changed = |at: usize| beginning.is_none() || at == 0 || course[at] != course[at - 1];
     html! {
         figure {
             div.plot {
                 div.levels aria-hidden="true" { @for level in levels.iter().rev() { span { (level) " %" } } }
                 svg viewBox="0 0 680 200" preserveAspectRatio="none" role="img"
-                    aria-label={ "Score of " (of) " over 90 days, now " (format!("{:.1} %", known[known.len() - 1])) } {
+                    aria-label={ "Score of " (of) " " (reach) ", now " (format!("{:.1} %", known[known.len() - 1])) } {
                     @for level in &levels {
                         @let y = frame.y(*level);
                         line.grid x1="0" x2="680" y1=(y) y2=(y) {}
@@ -54,17 +72,17 @@ pub fn plot(course: &[Option<f64>], now: u64, of: &str) -> Markup {
                 }
                 div.dates aria-hidden="true" { @for date in dates { span { (date) } } }
             }
-            figcaption { "Score of " (of) " in percent at the end of each day; the last point is now." }
+            figcaption { "Score of " (of) " " (points) "." }
             details {
                 summary { "The same as a table" }
                 table {
-                    caption.hidden { "Score of " (of) " by day" }
-                    thead { tr { th scope="col" { "day" } th scope="col" { "score" } } }
+                    caption.hidden { "Score of " (of) " by " (unit) }
+                    thead { tr { th scope="col" { (unit) } th scope="col" { "score" } } }
                     tbody {
                         @for (at, value) in course.iter().enumerate().rev() {
-                            @if let Some(value) = value {
+                            @if let Some(value) = value && changed(at) {
                                 tr {
-                                    th scope="row" { (day(now.saturating_sub((days - at) as u64 * 86_400_000))) }
+                                    th scope="row" { (time(at, course.len() - 1)) }
                                     td.number { (format!("{value:.1} %")) }
                                 }
                             }
@@ -75,6 +93,9 @@ pub fn plot(course: &[Option<f64>], now: u64, of: &str) -> Markup {
         }
     }
 }
+
+/// Width of the line that stands for the first value alone, as a part of the drawing's width.
+const LONE_POINT: f64 = 0.02;
 
 /// The place of a drawing, and the values at its lower and its upper edge.
 struct Drawing {
@@ -103,6 +124,8 @@ impl Drawing {
             let (x, y) = (self.x(at, course.len()), self.y(*value));
             // Writing to a text does not fail.
             let _ = match last {
+                // A path of one point would be invisible.
+                None if at + 1 == course.len() => write!(path, "M{:.1} {y}H{x:.1}", x - self.width * LONE_POINT),
                 None => write!(path, "M{x:.1} {y}"),
                 Some(before) if before == y && at + 1 < course.len() => Ok(()),
                 Some(_) => write!(path, "H{x:.1}V{y}"),
@@ -156,9 +179,23 @@ mod tests {
         course[85..].fill(Some(50.0));
         let frame = Drawing { width: 90.0, height: 10.0, margin: 0.0, range: (50.0, 60.0) };
         assert_eq!(frame.steps(&course, 0), "M80.0 0H85.0V10H90.0V10");
+        course.fill(None);
+        course[90] = Some(60.0);
+        assert_eq!(frame.steps(&course, 0), "M88.2 0H90.0", "the first value is visible");
         assert!(sparkline(&[None; 91]).into_string().contains("no history yet"));
         assert!(sparkline(&[]).into_string().contains("no history yet"));
         assert_eq!((range(&[50.0], 4.0), range(&[0.5, 1.0], 10.0)), ((48.0, 52.0), (0.0, 10.0)));
+    }
+
+    #[test]
+    fn the_first_day_is_drawn_by_the_clock() {
+        let (now, course) = (1_790_000_600_000, vec![Some(60.0), Some(60.0), Some(50.0)]);
+        let beginning = Beginning { since: now - 600_000, course };
+        let text = plot(&[None, Some(50.0)], Some(&beginning), now, "prod").into_string();
+        for part in ["M0.0 ", "since the first score, now 50.0 %", "<span>14:13:20Z</span>", "<span>14:23:20Z</span>"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert_eq!(text.matches("<tr>").count(), 3, "a head and two values: {text}");
     }
 
     #[test]

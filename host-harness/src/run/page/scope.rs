@@ -24,7 +24,7 @@ impl Page {
             };
         };
         let empty = ScopeHistory::default();
-        let ScopeHistory { course, parts, parts_total, changes } = self.scope.as_ref().unwrap_or(&empty);
+        let ScopeHistory { course, beginning, parts, parts_total, changes } = self.scope.as_ref().unwrap_or(&empty);
         let called = row.scope.as_deref().unwrap_or(id);
         html! {
             (self.crumbs(Some(&row.tenant)))
@@ -43,7 +43,7 @@ impl Page {
                 div { dt { "next poll" } dd { (next(row, self.now)) } }
                 @if let Some(contact) = &row.contact { div { dt { "contact" } dd { (text::plain(contact)) } } }
             }
-            section aria-labelledby="history" { h2 #history { "History" } (plot(course, self.now, row.own_name())) }
+            section aria-labelledby="history" { h2 #history { "History" } (plot(course, beginning.as_ref(), self.now, row.own_name())) }
             section aria-labelledby="parts" { h2 #parts { "Controls" } (table(parts, row.figure)) (part(parts.len(), *parts_total, "controls")) }
             section aria-labelledby="changes" { h2 #changes { "Last changes" } (told(changes)) }
         }

@@ -100,7 +100,7 @@ impl Page {
             @if tenant.members.is_empty() && tenant.score.is_some() {
                 p.faint { "The history of so many scopes is not drawn." }
             } @else {
-                (plot(course, self.now, id))
+                (plot(course, None, self.now, id))
             }
             h2 #scopes { "Scopes" }
             search {

@@ -5,16 +5,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use host_harness::limits;
-use host_harness::store::budget::Budgets;
-use host_harness::store::shards::Lease;
+use host_harness::store::budget::{Budgets, StoredBytes};
+use host_harness::store::shards::{Lease, shard_of};
 use host_harness::store::sqlite::{SqliteHandle, SqliteStore, for_tests};
 use host_harness::store::{
-    Backlog, NewEvent, Partition, PollRecord, ScopeRow, Standing, Store, StoreErrorKind, Throttle,
+    Backlog, NewEvent, Partition, PollRecord, Queued, ScopeRow, SharedStore, Standing, Store, StoreErrorKind,
+    StoreResult, Throttle,
 };
 use rusqlite::{Connection, OpenFlags};
 use source_host::contract::{Measure, Scope};
 use source_host::digest::ShortDigest;
 use tempfile::TempDir;
+
+use crate::postgres::new_on;
+use crate::support::postgres::Server;
 
 /// Makes the result of a scope's poll for these sinks, with an event for each body.
 fn poll(tenant: &str, feed: &str, scope: &str, sinks: &[&str], events: &[(&str, &str)]) -> PollRecord {
@@ -36,6 +40,43 @@ fn poll(tenant: &str, feed: &str, scope: &str, sinks: &[&str], events: &[(&str, 
 
 fn partition(sink: &str, tenant: Option<&str>, feed: Option<&str>) -> Partition {
     Partition { sink: sink.to_owned(), tenant: tenant.map(str::to_owned), feed: feed.map(str::to_owned) }
+}
+
+/// A store of either kind, and the leases of all its shards.
+struct Either {
+    store: SharedStore,
+    leases: Vec<Lease>,
+}
+
+/// Makes an empty store of each kind.
+async fn both() -> [Either; 2] {
+    let sqlite: SharedStore = Arc::new(SqliteHandle::start(for_tests::in_memory().unwrap()).unwrap());
+    let postgres = new_on(Server::shared()).await;
+    [Either { store: sqlite, leases: vec![Lease::SOLE] }, Either { store: postgres.store, leases: postgres.leases }]
+}
+
+impl Either {
+    async fn commit(&self, record: &PollRecord) -> StoreResult<StoredBytes> {
+        let shard = shard_of(&record.row.tenant, self.leases.len() as u16);
+        let lease = *self.leases.iter().find(|lease| lease.shard == shard).unwrap();
+        self.store.commit(Arc::new(PollRecord { lease, ..record.clone() })).await
+    }
+
+    async fn queued(
+        &self,
+        partition: &Partition,
+        without: &[String],
+        events: usize,
+        bytes: usize,
+    ) -> StoreResult<Vec<Queued>> {
+        self.store.queued(&self.leases, partition, without.to_vec(), events, bytes).await
+    }
+
+    /// Returns the uids of the events that wait in a partition.
+    async fn waiting(&self, partition: &Partition) -> Vec<String> {
+        let queued = self.queued(partition, &[], limits::BATCH_EVENTS, limits::BATCH_BYTES).await.unwrap();
+        queued.into_iter().map(|event| event.uid).collect()
+    }
 }
 
 /// Returns the uids of the events that wait in a partition.
@@ -108,14 +149,15 @@ async fn a_store_that_was_closed_is_free_at_once_whoever_still_holds_it() {
     }
 }
 
-#[test]
-fn a_poll_without_a_state_keeps_the_one_that_there_is() {
-    let mut store = for_tests::in_memory().unwrap();
-    store.commit(&poll("contoso", "prod", "one", &[], &[])).unwrap();
-    let without = PollRecord { state: None, ..poll("contoso", "prod", "one", &[], &[]) };
-    store.commit(&without).unwrap();
-    assert_eq!(store.state("contoso", "prod", "one").unwrap().as_deref(), Some(&b"state"[..]));
-    assert_eq!(store.state("contoso", "prod", "two").unwrap(), None);
+#[tokio::test]
+async fn a_poll_without_a_state_keeps_the_one_that_there_is() {
+    for store in both().await {
+        store.commit(&poll("contoso", "prod", "one", &[], &[])).await.unwrap();
+        let without = PollRecord { state: None, ..poll("contoso", "prod", "one", &[], &[]) };
+        store.commit(&without).await.unwrap();
+        assert_eq!(store.store.state("contoso", "prod", "one").await.unwrap().as_deref(), Some(&b"state"[..]));
+        assert_eq!(store.store.state("contoso", "prod", "two").await.unwrap(), None);
+    }
 }
 
 #[test]
@@ -288,102 +330,117 @@ fn a_state_is_no_link_though_its_folder_may_be_one() {
     assert!(!at("none.db").exists());
 }
 
-#[test]
-fn events_wait_in_the_order_of_their_commits_each_in_its_lane() {
-    let mut store = for_tests::in_memory().unwrap();
-    for (tenant, feed, sinks, uids) in [
-        ("contoso", "prod", &["lake", "siem"][..], [("1", "{}"), ("2", "{}")]),
-        ("fabrikam", "main", &["lake"][..], [("3", "{}"), ("4", "{}")]),
-        ("contoso", "test", &["lake"][..], [("5", "{}"), ("6", "{}")]),
-        ("contoso", "prod", &["siem", "lake"][..], [("7", "{}"), ("8", "{}")]),
-        // The feed was given to another tenant.
-        ("fabrikam", "prod", &["lake"][..], [("9", "{}"), ("10", "{}")]),
-    ] {
-        store.commit(&poll(tenant, feed, "one", sinks, &uids)).unwrap();
-    }
-    for (partition, expected) in [
-        (partition("lake", None, None), "1 2 3 4 5 6 7 8 9 10"),
-        (partition("siem", None, None), "1 2 7 8"),
-        (partition("lake", Some("contoso"), None), "1 2 5 6 7 8"),
-        (partition("lake", None, Some("prod")), "1 2 7 8 9 10"),
-        (partition("lake", Some("contoso"), Some("prod")), "1 2 7 8"),
-        (partition("lake", Some("fabrikam"), Some("prod")), "9 10"),
-        (partition("siem", Some("fabrikam"), None), ""),
-        (partition("none", None, None), ""),
-    ] {
-        assert_eq!(waiting(&mut store, &partition).join(" "), expected, "{partition:?}");
-    }
-}
-
-#[test]
-fn a_batch_has_as_many_events_and_bytes_as_asked_for_and_at_least_one_event() {
-    let mut store = for_tests::in_memory().unwrap();
-    store.commit(&poll("contoso", "prod", "one", &["lake"], &[("1", "12345"), ("2", "123"), ("3", "12")])).unwrap();
-    for (events, bytes, expected) in
-        [(3, 10, "1 2 3"), (2, 10, "1 2"), (3, 9, "1 2"), (3, 8, "1 2"), (3, 7, "1"), (3, 5, "1"), (3, 1, "1")]
-    {
-        let queued = store.queued(&partition("lake", None, None), &[], events, bytes).unwrap();
-        let uids: Vec<&str> = queued.iter().map(|event| event.uid.as_str()).collect();
-        assert_eq!(uids.join(" "), expected, "{events} events and {bytes} bytes");
+#[tokio::test]
+async fn events_wait_in_the_order_of_their_commits_each_in_its_lane() {
+    // PostgreSQL's store gives the events of one shard after those of another.
+    for store in both().await.into_iter().take(1) {
+        for (tenant, feed, sinks, uids) in [
+            ("contoso", "prod", &["lake", "siem"][..], [("1", "{}"), ("2", "{}")]),
+            ("fabrikam", "main", &["lake"][..], [("3", "{}"), ("4", "{}")]),
+            ("contoso", "test", &["lake"][..], [("5", "{}"), ("6", "{}")]),
+            ("contoso", "prod", &["siem", "lake"][..], [("7", "{}"), ("8", "{}")]),
+            // The feed was given to another tenant.
+            ("fabrikam", "prod", &["lake"][..], [("9", "{}"), ("10", "{}")]),
+        ] {
+            store.commit(&poll(tenant, feed, "one", sinks, &uids)).await.unwrap();
+        }
+        for (partition, expected) in [
+            (partition("lake", None, None), "1 2 3 4 5 6 7 8 9 10"),
+            (partition("siem", None, None), "1 2 7 8"),
+            (partition("lake", Some("contoso"), None), "1 2 5 6 7 8"),
+            (partition("lake", None, Some("prod")), "1 2 7 8 9 10"),
+            (partition("lake", Some("contoso"), Some("prod")), "1 2 7 8"),
+            (partition("lake", Some("fabrikam"), Some("prod")), "9 10"),
+            (partition("siem", Some("fabrikam"), None), ""),
+            (partition("none", None, None), ""),
+        ] {
+            assert_eq!(store.waiting(&partition).await.join(" "), expected, "{partition:?}");
+        }
     }
 }
 
-#[test]
-fn a_batch_may_leave_out_any_number_of_tenants() {
-    let mut store = for_tests::in_memory().unwrap();
-    store.commit(&poll("contoso", "prod", "one", &["lake"], &[("1", "{}")])).unwrap();
-    store.commit(&poll("fabrikam", "prod", "one", &["lake"], &[("2", "{}")])).unwrap();
-    for others in [0, 1, 2_000] {
-        let mut without: Vec<String> = (0..others).map(|number| format!("other-{number}")).collect();
-        without.push("contoso".to_owned());
-        let queued = store.queued(&partition("lake", None, None), &without, 3, 100).unwrap();
-        let uids: Vec<&str> = queued.iter().map(|event| event.uid.as_str()).collect();
-        assert_eq!(uids, ["2"], "without {} tenants", without.len());
+#[tokio::test]
+async fn a_batch_has_as_many_events_and_bytes_as_asked_for_and_at_least_one_event() {
+    for store in both().await {
+        store
+            .commit(&poll("contoso", "prod", "one", &["lake"], &[("1", "12345"), ("2", "123"), ("3", "12")]))
+            .await
+            .unwrap();
+        for (events, bytes, expected) in
+            [(3, 10, "1 2 3"), (2, 10, "1 2"), (3, 9, "1 2"), (3, 8, "1 2"), (3, 7, "1"), (3, 5, "1"), (3, 1, "1")]
+        {
+            let queued = store.queued(&partition("lake", None, None), &[], events, bytes).await.unwrap();
+            let uids: Vec<&str> = queued.iter().map(|event| event.uid.as_str()).collect();
+            assert_eq!(uids.join(" "), expected, "{events} events and {bytes} bytes");
+        }
     }
 }
 
-#[test]
-fn only_what_is_acknowledged_leaves_the_outbox() {
-    let mut store = for_tests::in_memory().unwrap();
-    store.commit(&poll("contoso", "prod", "one", &["lake", "siem"], &[("1", "{}"), ("2", "{}"), ("3", "{}")])).unwrap();
-    let queued = store.queued(&partition("lake", None, None), &[], 3, 100).unwrap();
-    store.acknowledge(&[queued[0].number, queued[2].number]).unwrap();
-    store.acknowledge(&[queued[0].number, i64::MAX]).unwrap();
-    assert_eq!(waiting(&mut store, &partition("lake", None, None)), ["2"]);
-    assert_eq!(waiting(&mut store, &partition("siem", None, None)), ["1", "2", "3"]);
-}
-
-#[test]
-fn a_number_is_never_used_again() {
-    let mut store = for_tests::in_memory().unwrap();
-    let mut numbers = Vec::new();
-    for _ in 0..2 {
-        store.commit(&poll("contoso", "prod", "one", &["lake"], &[("1", "{}")])).unwrap();
-        let number = store.queued(&partition("lake", None, None), &[], 1, 100).unwrap()[0].number;
-        store.acknowledge(&[number]).unwrap();
-        numbers.push(number);
+#[tokio::test]
+async fn a_batch_may_leave_out_any_number_of_tenants() {
+    for store in both().await {
+        store.commit(&poll("contoso", "prod", "one", &["lake"], &[("1", "{}")])).await.unwrap();
+        store.commit(&poll("fabrikam", "prod", "one", &["lake"], &[("2", "{}")])).await.unwrap();
+        for others in [0, 1, 2_000] {
+            let mut without: Vec<String> = (0..others).map(|number| format!("other-{number}")).collect();
+            without.push("contoso".to_owned());
+            let queued = store.queued(&partition("lake", None, None), &without, 3, 100).await.unwrap();
+            let uids: Vec<&str> = queued.iter().map(|event| event.uid.as_str()).collect();
+            assert_eq!(uids, ["2"], "without {} tenants", without.len());
+        }
     }
-    assert!(numbers[1] > numbers[0], "{numbers:?}");
 }
 
-#[test]
-fn a_throttle_is_over_when_its_time_is_there() {
-    let mut store = for_tests::in_memory().unwrap();
-    let throttle = |credential: &str, until: u64| Throttle {
-        credential: ShortDigest::of(credential),
-        origin: "https://management.azure.com".to_owned(),
-        until,
-    };
-    let record = PollRecord { throttle: Some(throttle("a", 50)), ..poll("contoso", "prod", "one", &[], &[]) };
-    store.commit(&record).unwrap();
-    store.keep_throttle(&throttle("b", 60)).unwrap();
-    store.keep_throttle(&throttle("a", 100)).unwrap();
-    let throttles = store.throttles(59).unwrap();
-    assert!(throttles.len() == 2 && throttles.contains(&throttle("a", 100)) && throttles.contains(&throttle("b", 60)));
-    assert_eq!(store.throttles(60).unwrap(), [throttle("a", 100)]);
-    assert_eq!(store.throttles(100).unwrap(), []);
-    store.prune(0, 60).unwrap();
-    assert_eq!(store.throttles(0).unwrap(), [throttle("a", 100)]);
+#[tokio::test]
+async fn only_what_is_acknowledged_leaves_the_outbox() {
+    for store in both().await {
+        store
+            .commit(&poll("contoso", "prod", "one", &["lake", "siem"], &[("1", "{}"), ("2", "{}"), ("3", "{}")]))
+            .await
+            .unwrap();
+        let queued = store.queued(&partition("lake", None, None), &[], 3, 100).await.unwrap();
+        store.store.acknowledge(&[queued[0].clone(), queued[2].clone()]).await.unwrap();
+        store.store.acknowledge(&[queued[0].clone(), Queued { number: i64::MAX, ..queued[2].clone() }]).await.unwrap();
+        assert_eq!(store.waiting(&partition("lake", None, None)).await, ["2"]);
+        assert_eq!(store.waiting(&partition("siem", None, None)).await, ["1", "2", "3"]);
+    }
+}
+
+#[tokio::test]
+async fn a_number_is_never_used_again() {
+    for store in both().await {
+        let mut numbers = Vec::new();
+        for _ in 0..2 {
+            store.commit(&poll("contoso", "prod", "one", &["lake"], &[("1", "{}")])).await.unwrap();
+            let queued = store.queued(&partition("lake", None, None), &[], 1, 100).await.unwrap();
+            store.store.acknowledge(&queued).await.unwrap();
+            numbers.push(queued[0].number);
+        }
+        assert!(numbers[1] > numbers[0], "{numbers:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_throttle_is_over_when_its_time_is_there() {
+    for store in both().await {
+        let throttle = |credential: &str, until: u64| Throttle {
+            credential: ShortDigest::of(credential),
+            origin: "https://management.azure.com".to_owned(),
+            until,
+        };
+        let record = PollRecord { throttle: Some(throttle("a", 50)), ..poll("contoso", "prod", "one", &[], &[]) };
+        store.commit(&record).await.unwrap();
+        store.store.keep_throttle(throttle("b", 60)).await.unwrap();
+        store.store.keep_throttle(throttle("a", 100)).await.unwrap();
+        let throttles = store.store.throttles(59).await.unwrap();
+        assert!(
+            throttles.len() == 2 && throttles.contains(&throttle("a", 100)) && throttles.contains(&throttle("b", 60))
+        );
+        assert_eq!(store.store.throttles(60).await.unwrap(), [throttle("a", 100)]);
+        assert_eq!(store.store.throttles(100).await.unwrap(), []);
+        store.store.prune(0, 60).await.unwrap();
+        assert_eq!(store.store.throttles(0).await.unwrap(), [throttle("a", 100)]);
+    }
 }
 
 /// Returns the times and values in the history of an open store.

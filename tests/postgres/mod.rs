@@ -24,9 +24,9 @@ use source_host::digest::ShortDigest;
 use crate::support::postgres::Server;
 
 /// A store in a database of its own, and the leases of all its shards.
-struct Shared {
-    store: Arc<PostgresStore>,
-    leases: Vec<Lease>,
+pub struct Shared {
+    pub store: Arc<PostgresStore>,
+    pub leases: Vec<Lease>,
     url: String,
     database: String,
 }
@@ -36,7 +36,7 @@ async fn open(url: &str) -> Result<PostgresStore, StoreError> {
 }
 
 /// Opens a store in a new database of a server, and takes all shards.
-async fn new_on(server: &Server) -> Shared {
+pub async fn new_on(server: &Server) -> Shared {
     let database = server.database().await;
     let url = server.url(&database, &database);
     let store = Arc::new(open(&url).await.unwrap());

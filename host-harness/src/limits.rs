@@ -33,7 +33,10 @@ pub const POLLS_IN_FLIGHT: usize = 8;
 /// First wait after a fault of the network or the service; doubled after each further fault.
 pub const LEAST_BACKOFF: Duration = Duration::from_secs(30);
 
-/// Longest wait after a fault of the network or the service.
+/// First wait after a poll whose result the store did not take; doubled after each further one.
+pub const STORE_BACKOFF: Duration = Duration::from_secs(5);
+
+/// Longest wait after a fault of the network, the service or the store.
 pub const MOST_BACKOFF: Duration = Duration::from_secs(3_600);
 
 /// First wait after an answer that the plugin does not understand.
@@ -161,9 +164,12 @@ pub const OPEN_FEED: Duration = Duration::from_secs(30);
 /// Memory in KiB for the store's page cache: a commit changes some dozen pages of 4 KiB.
 pub const STORE_CACHE_KIB: i64 = 1 << 10;
 
-/// Time to connect to a server of the state, with TLS and login: less than a lease, so that the next of several servers is
-/// tried before the collector loses its shards.
+/// Time to connect to a server of the state, with TLS and login.
 pub const STORE_CONNECT: Duration = Duration::from_secs(4);
+
+/// Time after which the next of several servers is asked, too, while the one before it does not answer: a part of
+/// [`RENEWAL`], so that a machine that is gone costs no renewal.
+pub const STORE_NEXT_HOST: Duration = Duration::from_millis(300);
 
 /// The name that connections to a server of the state show in `pg_stat_activity` and in the server's log.
 pub const STORE_NAME: &str = "host-harness";

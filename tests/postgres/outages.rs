@@ -24,33 +24,43 @@ struct Relay {
     is_closed: Arc<AtomicBool>,
     /// While set, a connection that sends COMMIT is cut before the server hears of it.
     swallows: Arc<AtomicBool>,
+    /// While set, connections are taken and kept, and carry nothing, as those of a machine that hangs.
+    hangs: Arc<AtomicBool>,
 }
 
 impl Relay {
     async fn to(port: u16) -> Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (cuts, is_closed, swallows) =
-            (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let [cuts, is_closed, swallows, hangs] = std::array::from_fn(|_| Arc::<AtomicBool>::default());
         let relay = Relay {
             port: listener.local_addr().unwrap().port(),
             cuts: Arc::clone(&cuts),
             is_closed: Arc::clone(&is_closed),
             swallows: Arc::clone(&swallows),
+            hangs: Arc::clone(&hangs),
         };
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 if is_closed.load(Ordering::SeqCst) {
                     continue;
                 }
-                let (cuts, is_closed, swallows) = (Arc::clone(&cuts), Arc::clone(&is_closed), Arc::clone(&swallows));
-                tokio::spawn(async move { carry(client, port, &cuts, &is_closed, &swallows).await });
+                let (cuts, is_closed) = (Arc::clone(&cuts), Arc::clone(&is_closed));
+                let (swallows, hangs) = (Arc::clone(&swallows), Arc::clone(&hangs));
+                tokio::spawn(async move { carry(client, port, &cuts, &is_closed, &swallows, &hangs).await });
             }
         });
         relay
     }
 }
 
-async fn carry(client: TcpStream, port: u16, cuts: &AtomicBool, is_closed: &AtomicBool, swallows: &AtomicBool) {
+async fn carry(
+    client: TcpStream,
+    port: u16,
+    cuts: &AtomicBool,
+    is_closed: &AtomicBool,
+    swallows: &AtomicBool,
+    hangs: &AtomicBool,
+) {
     let server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
         (client.into_split(), server.into_split());
@@ -60,6 +70,9 @@ async fn carry(client: TcpStream, port: u16, cuts: &AtomicBool, is_closed: &Atom
     while let Ok(count) = from_client.read(&mut bytes).await {
         if count == 0 {
             break;
+        }
+        if hangs.load(Ordering::SeqCst) {
+            return std::future::pending().await;
         }
         let is_commit = contains(&bytes[..count], b"event body");
         if is_commit && swallows.swap(false, Ordering::SeqCst) {
@@ -118,6 +131,28 @@ async fn a_commit_whose_answer_was_lost_is_not_done_twice() {
     relay.swallows.store(true, Ordering::SeqCst);
     store.commit(marked(lease, "c")).await.unwrap();
     assert_eq!(shared.waiting("lake", None, None).await, ["a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_is_left_for_the_one_that_took_its_place() {
+    let server = Server::shared();
+    let shared = new_on(server).await;
+    let relay = Relay::to(server.port).await;
+    let (relayed, direct) = (relay.port, server.port);
+    let url = format!("postgres://{0}@127.0.0.1:{relayed},127.0.0.1:{direct}/{0}", shared.database);
+    let store = Arc::new(open(&url).await.unwrap());
+    let lease = shared.lease("contoso");
+    store.renew(&super::member("one")).await.unwrap();
+    store.commit(marked(lease, "a")).await.unwrap();
+    relay.hangs.store(true, Ordering::SeqCst);
+    let again = Arc::clone(&store);
+    let commit = tokio::spawn(async move { again.commit(marked(lease, "b")).await });
+    // The first renewal waits for the server that hangs, and the next one finds the other server.
+    assert!(store.renew(&super::member("one")).await.is_err());
+    store.renew(&super::member("one")).await.unwrap();
+    let committed = tokio::time::timeout(PATIENCE, commit).await.expect("the commit goes to the other server");
+    committed.unwrap().unwrap();
+    assert_eq!(shared.waiting("lake", None, None).await, ["a", "b"]);
 }
 
 #[tokio::test]

@@ -305,10 +305,15 @@ impl Collector {
         let (feed, id, code_before) = (*feed, scope.clone(), trouble.as_ref().map(|trouble| trouble.code.clone()));
         let Some(entry) = self.feeds.get(&feed) else { return };
         let (admitted, tenant, schedule) = (Arc::clone(&entry.admitted), entry.tenant, entry.schedule_of(&id.id));
+        let is_of_store = matches!(&fault, PollFault::Store(not_kept) if !not_kept.is_of_feed());
         let failure = self.failed(&admitted, &id, fault, code_before.as_deref());
         self.tally.polled(0, Some(&failure.code));
         let Some(scope) = self.scopes.get_mut(&number) else { return };
-        let next = schedule.after(scope.standing.failures, Some(&failure), now);
+        let failures = scope.standing.failures;
+        let next = match is_of_store {
+            true => schedule.after_lost_result(failures, now),
+            false => schedule.after(failures, Some(&failure), now),
+        };
         (scope.standing.failures, scope.standing.waits_for_person) = (next.failures, next.waits_for_person);
         scope.trouble = Some(Box::new(failure));
         self.note(feed);

@@ -1,13 +1,16 @@
 //! One connection to the server of an address that takes writes, with the session's settings.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use source_host::cause::Cause;
 use source_host::limits::milliseconds;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_postgres::config::SslMode;
@@ -51,38 +54,62 @@ impl Drop for Connection {
     }
 }
 
-/// Connects to the first server of an address that can be used.
-pub(super) async fn connect(address: &ServerAddress, purpose: LinkPurpose) -> Result<Connection, ServerFault> {
-    let mut faults = Vec::new();
-    let mut standby = None;
-    for host in &address.hosts {
-        match connect_to(address, host).await {
+/// The server that takes writes, as the renewals of the leases found it last. Connections to another one end: a server that
+/// hangs would keep its users waiting though another took its place.
+pub(super) type Primary = watch::Sender<Option<String>>;
+
+/// Connects to the first server of an address that can be used. A server that does not answer keeps nobody from the next
+/// one: each is asked a moment after the one before it, while that may still answer.
+pub(super) async fn connect(
+    address: &ServerAddress,
+    purpose: LinkPurpose,
+    primary: &Primary,
+) -> Result<Connection, ServerFault> {
+    let asked = address.hosts.iter().zip(0..).map(|(host, place)| async move {
+        tokio::time::sleep(limits::STORE_NEXT_HOST * place).await;
+        (place, host, connect_to(address, host, primary).await)
+    });
+    let mut answers: FuturesUnordered<_> = asked.collect();
+    let (mut faults, mut standby) = (BTreeMap::new(), None);
+    while let Some((place, host, answer)) = answers.next().await {
+        match answer {
             Ok((connection, false)) => return Ok(connection),
             Ok((connection, true)) => {
-                faults.push(ServerFault::Standby { host: host.to_string() });
+                faults.insert(place, ServerFault::Standby { host: host.to_string() });
                 standby.get_or_insert(connection);
             }
-            Err(fault) => faults.push(fault),
+            Err(fault) => drop(faults.insert(place, fault)),
         }
     }
     match standby.filter(|_| purpose == LinkPurpose::Reading) {
         Some(connection) => Ok(connection),
-        None if faults.len() == 1 => Err(faults.remove(0)),
-        None => Err(ServerFault::Each(faults)),
+        None => {
+            let mut faults: Vec<ServerFault> = faults.into_values().collect();
+            Err(if faults.len() == 1 { faults.remove(0) } else { ServerFault::Each(faults) })
+        }
     }
 }
 
 /// Connects to one server. Returns also whether it takes no writes.
-async fn connect_to(address: &ServerAddress, host: &ServerHost) -> Result<(Connection, bool), ServerFault> {
+async fn connect_to(
+    address: &ServerAddress,
+    host: &ServerHost,
+    primary: &Primary,
+) -> Result<(Connection, bool), ServerFault> {
     let peer = Peer::new(address, host);
     let slow = |_| ServerFault::Unreachable {
         host: peer.host.clone(),
         cause: Cause::new(format!("no answer within {} s", limits::STORE_CONNECT.as_secs())),
     };
-    tokio::time::timeout(limits::STORE_CONNECT, begin(address, host, &peer)).await.map_err(slow)?
+    tokio::time::timeout(limits::STORE_CONNECT, begin(address, host, &peer, primary)).await.map_err(slow)?
 }
 
-async fn begin(address: &ServerAddress, host: &ServerHost, peer: &Peer) -> Result<(Connection, bool), ServerFault> {
+async fn begin(
+    address: &ServerAddress,
+    host: &ServerHost,
+    peer: &Peer,
+    primary: &Primary,
+) -> Result<(Connection, bool), ServerFault> {
     let mut config = Config::new();
     match &host.name {
         HostName::Network(name) => config.host(name),
@@ -95,16 +122,17 @@ async fn begin(address: &ServerAddress, host: &ServerHost, peer: &Peer) -> Resul
         config.password(password.expose());
     }
     let failed = |error| peer.connecting(error, host.password.is_some());
+    let replaced = replaced(primary.subscribe(), peer.host.clone());
     let (client, carrier) = if address.encrypts(host) {
         config.ssl_mode(SslMode::Require);
         let tls = Tls::new(address)
             .map_err(|error| ServerFault::Tls { host: peer.host.clone(), cause: Cause::new(error) })?;
         let (client, connection) = config.connect(tls).await.map_err(failed)?;
-        (client, tokio::spawn(carried(connection)))
+        (client, tokio::spawn(carried(connection, replaced)))
     } else {
         config.ssl_mode(SslMode::Disable);
         let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
-        (client, tokio::spawn(carried(connection)))
+        (client, tokio::spawn(carried(connection, replaced)))
     };
     let connection = Connection { client, peer: peer.clone(), prepared: Mutex::default(), carrier };
     let told = connection.client.query_one(
@@ -130,14 +158,30 @@ async fn begin(address: &ServerAddress, host: &ServerHost, peer: &Peer) -> Resul
     Ok((connection, is_standby))
 }
 
-async fn carried<S, T>(connection: tokio_postgres::Connection<S, T>)
+/// Returns when another server than this one is found to take writes.
+async fn replaced(mut primary: watch::Receiver<Option<String>>, host: String) {
+    let is_other = |primary: &Option<String>| primary.as_ref().is_some_and(|primary| *primary != host);
+    while primary.changed().await.is_ok() {
+        if is_other(&primary.borrow_and_update()) {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+async fn carried<S, T>(connection: tokio_postgres::Connection<S, T>, replaced: impl Future<Output = ()>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
-    if let Err(error) = connection.await {
-        // Whoever asks next learns of the loss, and tells it.
-        tracing::debug!(%error, "a connection of the state ended");
+    // Whoever asks next learns of the loss, and tells it.
+    tokio::select! {
+        ended = connection => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a connection of the state ended");
+            }
+        }
+        () = replaced => tracing::debug!("a connection of the state ends: another server took the place of its server"),
     }
 }
 
@@ -228,12 +272,25 @@ impl Connection {
 pub(super) struct Link {
     address: Arc<ServerAddress>,
     purpose: LinkPurpose,
+    primary: Primary,
     current: tokio::sync::Mutex<Option<Arc<Connection>>>,
 }
 
 impl Link {
-    pub fn new(address: Arc<ServerAddress>, purpose: LinkPurpose) -> Link {
-        Link { address, purpose, current: tokio::sync::Mutex::new(None) }
+    pub fn new(address: Arc<ServerAddress>, purpose: LinkPurpose, primary: Primary) -> Link {
+        Link { address, purpose, primary, current: tokio::sync::Mutex::new(None) }
+    }
+
+    /// Tells all links which server this one uses: it takes writes.
+    pub async fn tell_primary(&self) {
+        let Some(host) = self.current.lock().await.as_ref().map(|connection| connection.host().to_owned()) else {
+            return;
+        };
+        self.primary.send_if_modified(|known| {
+            let is_new = known.as_ref() != Some(&host);
+            *known = Some(host);
+            is_new
+        });
     }
 
     /// Returns a connection that was not lost so far.
@@ -242,7 +299,7 @@ impl Link {
         if let Some(connection) = current.as_ref().filter(|connection| !connection.is_closed()) {
             return Ok(Arc::clone(connection));
         }
-        let made = connect(&self.address, self.purpose).await.map_err(StoreErrorKind::Server)?;
+        let made = connect(&self.address, self.purpose, &self.primary).await.map_err(StoreErrorKind::Server)?;
         let made = Arc::new(made);
         *current = Some(Arc::clone(&made));
         Ok(made)

@@ -69,7 +69,11 @@ impl PostgresStore {
     async fn fleet_rows(&self, text: &'static str, parameters: Parameters<'_>) -> StoreResult<Vec<Row>> {
         let rows = self.renewals.rows(text, parameters, &self.closing, limits::RENEWAL);
         match tokio::time::timeout(limits::RENEWAL, rows).await {
-            Ok(rows) => rows.map_err(|what| self.fault(what)),
+            Ok(rows) => {
+                let rows = rows.map_err(|what| self.fault(what))?;
+                self.renewals.tell_primary().await;
+                Ok(rows)
+            }
             Err(_) => {
                 // Later questions would wait behind this one.
                 self.renewals.end().await;

@@ -27,7 +27,7 @@ mod writer;
 mod writing;
 
 use self::address::ServerAddress;
-use self::connection::{Link, LinkPurpose, Parameters};
+use self::connection::{Link, LinkPurpose, Parameters, Primary};
 use self::reading::PostgresReader;
 use self::writer::Write;
 use super::budget::StoredBytes;
@@ -89,7 +89,8 @@ impl PostgresStore {
         let place = StorePlace::Server(address.to_string());
         let fault = |what| StoreError { place: place.clone(), what };
         let address = Arc::new(address);
-        let link = |purpose| Link::new(Arc::clone(&address), purpose);
+        let primary = Primary::default();
+        let link = |purpose| Link::new(Arc::clone(&address), purpose, primary.clone());
         let questions = link(LinkPurpose::Writing);
         let connection = questions.connection().await.map_err(fault)?;
         schema::prepare(&connection).await.map_err(fault)?;

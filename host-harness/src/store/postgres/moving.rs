@@ -11,7 +11,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 use super::address::ServerAddress;
-use super::connection::{Connection, LinkPurpose, Parameters, SentStatement, connect};
+use super::connection::{Connection, LinkPurpose, Parameters, Primary, SentStatement, connect};
 use super::schema;
 use crate::limits;
 use crate::store::moving::{Cell, Chunk, Mark, Movable, MoveFault, MovedKey, MovedPart, MovedRow, Role, key};
@@ -33,7 +33,8 @@ impl PostgresMovable {
     pub async fn open(address: &ServerAddress, is_target: bool) -> StoreResult<PostgresMovable> {
         let place = StorePlace::Server(address.to_string());
         let opened = async {
-            let connection = connect(address, LinkPurpose::Writing).await.map_err(StoreErrorKind::Server)?;
+            let connection =
+                connect(address, LinkPurpose::Writing, &Primary::default()).await.map_err(StoreErrorKind::Server)?;
             if !is_target && schema::step(&connection).await? == 0 {
                 return Err(StoreErrorKind::Move(MoveFault::Nothing));
             }

@@ -5,7 +5,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::Row;
 
 use super::address::ServerAddress;
-use super::connection::{Connection, LinkPurpose, Parameters, connect};
+use super::connection::{Connection, LinkPurpose, Parameters, Primary, connect};
 use super::{backlog, members, moving, schema, scope_row};
 use crate::limits;
 use crate::store::fleet::Fleet;
@@ -48,7 +48,8 @@ impl PostgresReader {
         let other = |error: std::io::Error| fault(StoreErrorKind::Other(source_host::cause::Cause::new(error)));
         let runtime = Builder::new_current_thread().enable_all().build().map_err(other)?;
         let connected = runtime.block_on(async {
-            let connection = connect(&address, LinkPurpose::Reading).await.map_err(StoreErrorKind::Server)?;
+            let connection =
+                connect(&address, LinkPurpose::Reading, &Primary::default()).await.map_err(StoreErrorKind::Server)?;
             schema::check(&connection).await?;
             let refusal = moving::mark(&connection).await?.and_then(|mark| mark.refusal());
             refusal.map_or(Ok(connection), |fault| Err(StoreErrorKind::Move(fault)))

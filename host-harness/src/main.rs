@@ -35,6 +35,9 @@ fn main() -> ExitCode {
     if let Some(chosen) = environment::text(failpoint::VARIABLE) {
         failpoint::choose(&chosen);
     }
+    if let Some(safeguard) = environment::text(failpoint::WITHOUT) {
+        failpoint::take_out(&safeguard);
+    }
     let colours = Colours::of(environment::variable);
     let arguments = arguments::read(colours);
     if matches!(arguments.command, Command::Run { .. })

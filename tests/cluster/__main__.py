@@ -1,11 +1,12 @@
 """Runs the trial of three collectors on one database, and lets the checker judge its history.
 
-python tests/cluster HOST_HARNESS [--seconds N] [--seed N] [--history FILE] [--tenants N] [--interval N] [--only WORDS]
+python tests/cluster HOST_HARNESS [--seconds N] [--seed N] [--together] [--history FILE] [--mutations]
 """
 
 import argparse
 import os
 import random
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -15,32 +16,38 @@ import checker
 import history
 from trial import Trial
 
+# Safeguards that can be taken out, each with the fault that needs it, and with the kind of fault that the checker then finds. The program
+# takes the first two out itself, in a build for tests.
+SAFEGUARDS = {
+    "fence": ("stop_collector", "stale write"),
+    "late-acknowledgement": ("kill_receiver", "lost event"),
+    "synchronous-standby": ("kill_primary", "event without a commit"),
+}
+
 
 def arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument("harness", type=Path)
     parser.add_argument("--seconds", type=int, default=0, help="time for faults; every kind comes at least once")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    parser.add_argument("--together", action="store_true", help="lets a fault of a collector and another one go on at the same time")
+    parser.add_argument("--faults", default="", help="names of faults in faults.py; all by default")
     parser.add_argument("--tenants", type=int, default=24)
     parser.add_argument("--subscriptions", type=int, default=1, help="scopes of each tenant")
     parser.add_argument("--interval", type=int, default=5, help="seconds between two polls of a scope")
-    parser.add_argument("--faults", default="", help="names of faults in faults.py; all by default")
     parser.add_argument("--history", type=Path, help="file that keeps the history")
-    parser.add_argument("--together", action="store_true", help="lets a fault of a collector and another one go on at the same time")
-    parser.add_argument("--asynchronous-standby", action="store_true", help="lets no commit wait for the standby: the checker must find the loss")
+    parser.add_argument("--without", default="", choices=["", *SAFEGUARDS], help="a safeguard that is taken out")
+    parser.add_argument("--mutations", action="store_true", help="takes each safeguard out in turn: the checker must notice")
     options = parser.parse_args()
     options.harness = options.harness.resolve()
     return options
 
 
-def main():
-    options = arguments()
-    print(f"seed {options.seed}", flush=True)
+def tried(options, path):
+    """Runs one trial, which leaves its history."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
-        path = options.history or Path(folder, "history.ndjson")
-        notes = history.History(path)
-        trial = Trial(folder, options, notes)
+        trial = Trial(folder, options, history.History(path))
         try:
             trial.start()
             trial.run()
@@ -51,10 +58,28 @@ def main():
             raise
         finally:
             trial.end()
-        checker.main(path)
-        # Reads the history some ten times.
-        if path.stat().st_size < 100 << 20:
-            altered.main(path)
+
+
+def main():
+    options = arguments()
+    # Whoever ends the trial ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("the trial was ended"))
+    print(f"seed {options.seed}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        path = options.history or Path(folder, "history.ndjson")
+        if not options.mutations:
+            tried(options, path)
+            checker.main(path)
+            # Reads the history some ten times.
+            if path.stat().st_size < 100 << 20:
+                altered.main(path)
+            return
+        for options.without, (options.faults, expected) in SAFEGUARDS.items():
+            tried(options, path)
+            found = checker.Check(history.read(path)).judge()
+            print(f"without {options.without}: {', '.join(f'{kind}: {count}' for kind, count in found.items())}", flush=True)
+            if expected not in found:
+                sys.exit(f"the checker does not see that the {options.without} is missing, expected: {expected}")
 
 
 main()

@@ -42,7 +42,12 @@ def cut_collector_off(trial, chance):
 
 def kill_primary(trial, chance):
     """The primary is killed, the standby takes its place, and the killed server becomes its standby."""
-    with trial.fault("the primary is killed") as fault:
+    is_silent = chance.choice([True, False])
+    number = trial.database.servers.index(trial.database.primary)
+    with trial.fault("the primary is killed" + (", and its machine answers nobody" if is_silent else "")) as fault:
+        if is_silent:
+            for one in trial.collectors:
+                one.relays[number].turn("silent")
         if not trial.database.is_synchronous:
             # The standby does not follow at once, and nobody waits for it.
             trial.database.way().turn("silent")
@@ -51,6 +56,9 @@ def kill_primary(trial, chance):
         fault.heal()
         trial.settle()
         trial.database.rebuild()
+        for one in trial.collectors if is_silent else []:
+            one.relays[number].turn("closed")
+            one.relays[number].turn("open")
 
 
 def kill_standby(trial, chance):
@@ -81,7 +89,10 @@ def kill_receiver(trial, chance):
 
 
 def kill_service(trial, chance):
-    """The service is killed, and started again."""
+    """The service is killed, and started again. It forgets its tokens then, and a collector asks for another one only once in 300 s."""
+    if time.monotonic() < trial.next_kill_of_service:
+        return
+    trial.next_kill_of_service = time.monotonic() + 400
     with trial.fault("the service is killed"), trial.service_lock:
         trial.service.kill()
         time.sleep(chance.uniform(0.5, 2))

@@ -6,12 +6,10 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
 from pathlib import Path
 
 import nats
@@ -22,18 +20,9 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 from database import ROOT
 from receiver import arrival, arrivals
 
-PORTS = set()
+sys.path.append(str(ROOT / "tests"))
 
-
-def free_port():
-    while True:
-        with closing(socket.socket()) as one:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
-        if port not in PORTS:
-            PORTS.add(port)
-            return port
-
+from ports import free_port  # noqa: E402
 
 class Program:
     """A program with a log file."""
@@ -197,7 +186,7 @@ class Collector(Program):
         home = Path(folder, name)
         home.mkdir()
         hosts = ",".join(f"127.0.0.1:{relay.port}" for relay in relays)
-        env = dict(os.environ)
+        env = os.environ | {"HOST_HARNESS_WITHOUT": options.without}
         origins = ", ".join(f'"{estate["url"]}"' for estate in estates)
         text = f"""
 [collector]

@@ -50,8 +50,8 @@ class Trial:
         self.apart = Service(folder, options.harness, "apart", 1, options.subscriptions)
         self.receiver, self.stream = HttpReceiver(folder), Stream(folder)
         ports = [free_port(), free_port()]
-        self.database = Database(folder, ports, disk_megabytes=160 + options.seconds // 5, is_synchronous=not options.asynchronous_standby)
-        self.service_lock = threading.Lock()
+        self.database = Database(folder, ports, disk_megabytes=160 + options.seconds // 5, is_synchronous=options.without != "synchronous-standby")
+        self.service_lock, self.next_kill_of_service = threading.Lock(), 0.0
         self.relays = {name: [Relay(port) for port in ports] for name in NAMES}
         self.collectors = []
 
@@ -201,7 +201,9 @@ stream = {{ name = "{Stream.NAME}", replicas = 3, duplicate_window = "10m" }}
     def settle(self):
         """Returns when each scope was polled since now, or waits after a failure of the service as it should, and no event has waited
         for long."""
-        (number,), = self.database.ask("SELECT coalesce(max(number), 0) FROM trial.log")
+        # A server whose disk is full may answer nobody.
+        last = "SELECT coalesce(max(number), 0) FROM trial.log"
+        ((number,),) = self.until(lambda: self.database.ask(last, may_fail=True), "the database answers")
         scopes = self.options.tenants * self.options.subscriptions
 
         def is_settled():

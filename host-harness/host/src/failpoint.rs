@@ -1,5 +1,5 @@
-//! Places at which a test ends the process, as a crash would, or lets a thread hang. Builds without debug assertions
-//! contain no such places.
+//! Places at which a test ends the process, as a crash would, lets a thread hang, or takes a safeguard out. Builds without
+//! debug assertions contain no such places.
 
 #[cfg(debug_assertions)]
 use std::sync::OnceLock;
@@ -45,6 +45,40 @@ pub const LOOP: &str = "loop-turn";
 /// the thread hangs there instead, and with `NAME:N:hang:PACE`, time passes that many times as fast for the code that
 /// watches the threads.
 pub const VARIABLE: &str = "HOST_HARNESS_CRASH_AT";
+
+/// The environment variable that takes a safeguard out, by its name in [`SAFEGUARDS`]: the trial of several collectors must
+/// notice that.
+pub const WITHOUT: &str = "HOST_HARNESS_WITHOUT";
+
+/// The safeguards that a test can take out.
+pub const SAFEGUARDS: &[&str] = &["fence", "late-acknowledgement"];
+
+/// The safeguard that is taken out.
+#[cfg(debug_assertions)]
+static TAKEN_OUT: OnceLock<String> = OnceLock::new();
+
+/// Takes a safeguard out, from the value of [`WITHOUT`].
+#[cfg(debug_assertions)]
+pub fn take_out(value: &str) {
+    let _ = TAKEN_OUT.set(value.to_owned());
+}
+
+/// Does nothing in builds without debug assertions.
+#[cfg(not(debug_assertions))]
+pub fn take_out(_: &str) {}
+
+/// Says whether a test took this safeguard out.
+#[cfg(debug_assertions)]
+pub fn lacks(safeguard: &'static str) -> bool {
+    debug_assert!(SAFEGUARDS.contains(&safeguard), "{safeguard} is not among the safeguards");
+    TAKEN_OUT.get().is_some_and(|name| name == safeguard)
+}
+
+/// Returns false in builds without debug assertions.
+#[cfg(not(debug_assertions))]
+pub fn lacks(_: &'static str) -> bool {
+    false
+}
 
 /// A place, the number of passes until it acts, whether the thread then hangs, and how fast time passes.
 #[cfg(debug_assertions)]

@@ -317,6 +317,10 @@ impl SharedDeliveries {
             Some(writer) => writer,
             None => writer.insert(self.open(sink, partition, tenant).map_err(|error| SinkTrouble::of_table(&error))?),
         };
+        if failpoint::lacks("late-acknowledgement") {
+            *taken = Taken { events: batch.clone(), is_delivered: true };
+            self.acknowledge(sink, partition, taken).await?;
+        }
         let answer = open.take(&batch).await;
         if !matches!(answer, Err(DeliveryError::Apart(_))) {
             self.count(partition, &batch, answer.is_ok());

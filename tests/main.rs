@@ -35,6 +35,8 @@ mod normalize;
 mod otlp;
 mod poll;
 mod postgres;
+// The recorder takes the place of functions of Linux's C libraries.
+#[cfg(target_os = "linux")]
 mod power_loss;
 mod privileges;
 mod proxy;

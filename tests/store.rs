@@ -295,6 +295,8 @@ fn the_lock_is_its_owners_alone_and_takes_the_place_of_no_other_file() {
     fs::set_permissions(&lock, fs::Permissions::from_mode(0o644)).unwrap();
     drop(SqliteStore::open(&file).unwrap());
     assert_eq!(fs::metadata(&lock).unwrap().permissions().mode() & 0o777, 0o600, "one of an earlier version");
+    fs::write(&lock, [0; 4]).unwrap();
+    drop(SqliteStore::open(&file).expect("a lock whose number was lost with the power"));
     fs::write(&victim, "precious").unwrap();
     fs::remove_file(&lock).unwrap();
     symlink(&victim, &lock).unwrap();

@@ -4,7 +4,6 @@ pub mod allocations;
 pub mod deliveries;
 pub mod flaky;
 pub mod fleet;
-pub mod forgetful_disk;
 pub mod hostile;
 pub mod postgres;
 pub mod process;

@@ -15,6 +15,7 @@ pub fn bench(arguments: &[&str]) -> Result<(), Stop> {
     match arguments {
         ["--only", "neighbours"] => return neighbours("7", "measure"),
         ["--only", "neighbours", "--pairs", pairs] => return neighbours(pairs, "measure"),
+        ["--only", "store", options @ ..] => return store(options),
         _ => {}
     }
     announce("builds the benchmark in the profile `measure`, and measures", "measure");
@@ -45,6 +46,16 @@ pub fn bench(arguments: &[&str]) -> Result<(), Stop> {
         }
     }
     passed_on(command.args(arguments).args(["--built", how_built()]))
+}
+
+/// Measures both stores with many scopes: the databases do the work, so that a program for tests is enough.
+fn store(options: &[&str]) -> Result<(), Stop> {
+    announce("builds host-harness, and fills databases with scopes", "debug");
+    passed_on(&mut cargo_with(["build", "--locked", "--package", "host-harness"].iter()))?;
+    debian::ensure_one(&workspace(), "postgres");
+    let mut script = Command::new("python3");
+    script.arg(workspace().join("xtask/bench/store.py")).arg(target_folder().join("debug/host-harness"));
+    passed_on(script.args(options))
 }
 
 /// Says how the programs were linked, which users choose by a variable of cargo.

@@ -31,7 +31,8 @@ cargo xtask bench [--native] [--only ROW]... [--pairs N] [--subscriptions N] [--
                   [--write] [--from FILE]
                           measures plugin and collector beside native code, other languages, a bare client and
                           Microsoft's packages, and prints the table; with --write, the figures replace those of
-                          docs/performance.md and its plot. `--only neighbours` is the next command
+                          docs/performance.md and its plot. `--only neighbours` is the next command,
+                          and `--only store` fills PostgreSQL and SQLite with many scopes (docs/scale.md)
 cargo xtask neighbours [PAIRS [debug]]
                           measures a good tenant beside each mode of the hostile plugin, in 7 pairs of blocks by default
 cargo xtask fuzz [WHICH [SECONDS]]

@@ -1,4 +1,4 @@
-//! The seam to the file system, so that a test can replace it by a disk that forgets unsynced data.
+//! The seam to the file system, so that a test can replace it by a disk that is full or whose operations fail.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};

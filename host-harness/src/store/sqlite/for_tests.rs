@@ -1,4 +1,4 @@
-//! Stores for tests: in memory, or with a free space that a test decides about. No collector uses them.
+//! Stores for tests: in memory, with a free space that a test decides about, or without syncs. No collector uses them.
 
 use std::path::PathBuf;
 
@@ -23,4 +23,11 @@ pub fn in_memory() -> StoreResult<SqliteStore> {
 /// The store with this check of its free space.
 pub fn with_space(store: SqliteStore, space: FreeSpace) -> SqliteStore {
     SqliteStore { space, ..store }
+}
+
+/// The store without syncs: a loss of power takes polls that it acknowledged.
+pub fn without_syncs(store: SqliteStore) -> StoreResult<SqliteStore> {
+    let set = store.connection.pragma_update(None, "synchronous", "OFF");
+    set.map_err(|error| StoreError::of_file(&store.file, classify(error)))?;
+    Ok(store)
 }

@@ -211,6 +211,11 @@ impl AdmittedFeed {
         (&self.tenant, &self.id, &self.sinks)
     }
 
+    /// The same names, shared with those who keep them.
+    pub fn counted_as(&self) -> (Arc<str>, Arc<str>, &[String]) {
+        (Arc::clone(&self.tenant), Arc::clone(&self.id), &self.sinks)
+    }
+
     /// The origins of the feed's requests that the operator does not allow.
     pub fn forbidden_origins(&self) -> Vec<&str> {
         let origins = self.origins.iter().map(String::as_str);

@@ -290,7 +290,7 @@ impl Collector {
         };
         collector.remember(feed_rows, scope_rows);
         let own = feeds.iter().filter(|admitted| collector.lease_of(&admitted.tenant).is_some());
-        collector.pipeline.metrics.configure(own.map(|admitted| admitted.counted()));
+        collector.pipeline.metrics.configure(own.map(|admitted| admitted.counted_as()));
         for (rank, admitted) in feeds.into_iter().enumerate() {
             collector.add(admitted, now, rank as u64);
         }

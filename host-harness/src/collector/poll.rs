@@ -1,6 +1,7 @@
 //! The poll of a scope: whether it may begin, and how its result is handled.
 
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -282,10 +283,10 @@ impl Collector {
             counted(standing.figure, *failure).into_iter().for_each(|figure| score.add(figure));
         }
         let search_fault = entry.failure.as_ref().map(|failure| entry.admitted.plugin.blame(failure));
-        let scopes = polled.len() as u64;
+        let scopes = polled.len() as u32;
         self.pipeline.metrics.feed(&entry.admitted.tenant, &entry.admitted.id, |counts| {
-            (counts.last_collected, counts.score) = (oldest.or(lost).flatten(), score);
-            (counts.scopes, counts.failing, counts.search_fault) = (scopes, failing, search_fault);
+            (counts.last_collected, counts.score) = (oldest.or(lost).flatten().and_then(NonZeroU64::new), score);
+            (counts.scopes, counts.failing, counts.search_fault) = (scopes, failing.into(), search_fault);
         });
     }
 

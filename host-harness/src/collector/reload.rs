@@ -69,7 +69,7 @@ impl Collector {
             Some(due) if !changed => schedule.resumed(due, true, now, rank),
             _ => first(now, rank),
         };
-        let expiries = admitted.expiries.to_vec();
+        let expiries = admitted.expiries.clone();
         self.pipeline.metrics.feed(&admitted.tenant, &admitted.id, |counts| counts.credentials_expire = expiries);
         self.by_id.insert(Arc::clone(&admitted.id), number);
         self.agenda.plan(Job::Search(number), tenant, due);
@@ -113,7 +113,7 @@ impl Collector {
         let goes_on =
             broken.iter().filter_map(|feed| self.feeds.get(self.by_id.get(*feed)?)).map(|entry| &entry.admitted);
         let own = feeds.iter().chain(goes_on).filter(|admitted| self.lease_of(&admitted.tenant).is_some());
-        self.pipeline.metrics.configure(own.map(|admitted| admitted.counted()));
+        self.pipeline.metrics.configure(own.map(|admitted| admitted.counted_as()));
         self.elsewhere.retain(|feed, _| broken.contains(&&**feed));
         let mut rank = 0;
         let mut gone: HashMap<Arc<str>, u32> = std::mem::take(&mut self.by_id);
@@ -160,7 +160,7 @@ impl Collector {
         let before = known.and_then(|number| self.feeds.get(&number)).map(|entry| Arc::clone(&entry.admitted));
         self.elsewhere.remove(&admitted.id);
         if self.lease_of(&admitted.tenant).is_some() {
-            self.pipeline.metrics.take_up(before.as_deref().map(AdmittedFeed::counted), admitted.counted());
+            self.pipeline.metrics.take_up(before.as_deref().map(AdmittedFeed::counted), admitted.counted_as());
         }
         self.settle(known, admitted, now, rank, impatient)
     }
@@ -196,7 +196,7 @@ impl Collector {
                 let due = self.agenda.due(item).map_or(due, |planned| planned.min(due));
                 self.agenda.plan(item, entry.tenant, due);
             }
-            let expiries = admitted.expiries.to_vec();
+            let expiries = admitted.expiries.clone();
             self.pipeline.metrics.feed(&admitted.tenant, &admitted.id, |counts| counts.credentials_expire = expiries);
             entry.admitted = admitted;
             // The open feed has the previous one's share of the log.

@@ -131,7 +131,7 @@ impl Collector {
             self.elsewhere.extract_if(|_, feed| is_new(&feed.admitted.tenant)).map(|(_, feed)| feed.admitted).collect();
         let (now, count) = ((self.clock)(), coming.len());
         for (rank, admitted) in coming.into_iter().enumerate() {
-            self.pipeline.metrics.take_up(None, admitted.counted());
+            self.pipeline.metrics.take_up(None, admitted.counted_as());
             self.add(admitted, now, rank as u64);
         }
         for row in rows.kept.iter().filter(|row| is_new(&row.tenant)) {

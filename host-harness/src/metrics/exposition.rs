@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
+use std::num::NonZeroU64;
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, prometheus_text};
@@ -61,12 +63,12 @@ const OF_FEED: &[OfFeed] = &[
     ("collector_response_bytes", Counter, "Bytes of the service's answers.", |counts| {
         Value::Whole(counts.response_bytes)
     }),
-    ("collector_throttles", Counter, "Answers that asked to wait.", |counts| Value::Whole(counts.throttles)),
+    ("collector_throttles", Counter, "Answers that asked to wait.", |counts| Value::Whole(counts.throttles.into())),
     ("collector_guest_cpu_seconds", Counter, "Processor time of the plugin's calls, without waiting.", |counts| {
-        Value::Real(counts.busy.as_secs_f64())
+        Value::Real(Duration::from_nanos(counts.busy_nanoseconds).as_secs_f64())
     }),
     ("collector_dead_letters", Counter, "Events that a sink refused for good.", |counts| {
-        Value::Whole(counts.dead_letters)
+        Value::Whole(counts.dead_letters.into())
     }),
     (
         "collector_log_lines_dropped",
@@ -74,7 +76,7 @@ const OF_FEED: &[OfFeed] = &[
         "Lines with words of the plugin that were not logged, because they exceeded the limit of a call or max_log_bytes_per_minute.",
         |counts| Value::Whole(counts.log_lines_dropped),
     ),
-    ("collector_scopes", Gauge, "Scopes that are polled.", |counts| Value::Whole(counts.scopes)),
+    ("collector_scopes", Gauge, "Scopes that are polled.", |counts| Value::Whole(counts.scopes.into())),
     (
         "collector_state_bytes",
         Gauge,
@@ -88,16 +90,16 @@ const OF_FEED: &[OfFeed] = &[
         "collector_last_collected_timestamp_seconds",
         Gauge,
         "When data was last collected, of the scope for which that is longest ago; 0 if a scope was never collected.",
-        |counts| timestamp(counts.last_collected),
+        |counts| timestamp(counts.last_collected.map(NonZeroU64::get)),
     ),
     ("collector_last_lateness_seconds", Gauge, "How late the last poll began.", |counts| {
-        Value::Real(counts.lateness.as_secs_f64())
+        Value::Real(f64::from(counts.lateness_milliseconds) / 1e3)
     }),
     (
         "collector_token_expiry_timestamp_seconds",
         Gauge,
         "When the token expires; 0 before the first token.",
-        |counts| timestamp(counts.token_expires),
+        |counts| timestamp(counts.token_expires.map(NonZeroU64::get)),
     ),
 ];
 
@@ -138,9 +140,9 @@ impl Scrape {
     fn feeds(&self, writer: &mut MetricWriter<'_>) -> fmt::Result {
         let outcomes = OutcomeLabel::ALL.map(OutcomeLabel::word);
         let help = "Polls of scopes, by outcome.";
-        self.by_word(writer, "collector_polls", help, "outcome", &outcomes, |counts| &counts.polls)?;
+        self.by_word(writer, "collector_polls", help, "outcome", &outcomes, |counts| counts.polls.all())?;
         let help = "Searches for scopes, by outcome.";
-        self.by_word(writer, "collector_searches", help, "outcome", &outcomes, |counts| &counts.searches)?;
+        self.by_word(writer, "collector_searches", help, "outcome", &outcomes, |counts| counts.searches.all())?;
         let help = "Requests to the service, by class of status; `none` counts those without an answer.";
         self.by_word(
             writer,
@@ -148,7 +150,7 @@ impl Scrape {
             help,
             "status",
             &StatusClass::ALL.map(StatusClass::word),
-            |counts| &counts.requests,
+            |counts| counts.requests.all(),
         )?;
         for (name, kind, help, value) in OF_FEED {
             let mut family = writer.family(name, *kind, help)?;
@@ -184,19 +186,19 @@ impl Scrape {
 
     /// Writes a family with a sample for each word, including those that never occurred: an alert needs a value that
     /// can rise.
-    fn by_word(
+    fn by_word<const N: usize>(
         &self,
         writer: &mut MetricWriter<'_>,
         name: &str,
         help: &str,
         label: &str,
-        words: &[&str],
-        values: impl Fn(&FeedCounts) -> &[u32],
+        words: &[&str; N],
+        values: impl Fn(&FeedCounts) -> [u32; N],
     ) -> fmt::Result {
         let mut family = writer.family(name, Counter, help)?;
         for (key, counts) in &self.inner.feeds {
             for (word, value) in words.iter().zip(values(counts)) {
-                family.sample_of(key, Some((label, word)), Value::Whole(u64::from(*value)))?;
+                family.sample_of(key, Some((label, word)), Value::Whole(u64::from(value)))?;
             }
         }
         Ok(())
@@ -259,7 +261,7 @@ impl Scrape {
         let Counters { feeds, lateness, lateness_sum, store_failures, left_out, waiting, reloads, .. } = &self.inner;
         let mut failing_scopes = [0_u64; Blame::ALL.len()];
         for counts in feeds.values() {
-            failing_scopes.iter_mut().zip(counts.failing).for_each(|(sum, more)| *sum += u64::from(more));
+            failing_scopes.iter_mut().zip(counts.failing.all()).for_each(|(sum, more)| *sum += u64::from(more));
         }
         for (name, help, failing) in [
             ("collector_failing_scopes", "Scopes whose last poll failed, by who can mend it.", failing_scopes),

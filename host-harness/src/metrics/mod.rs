@@ -4,15 +4,19 @@
 pub mod process;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use source_host::blame::Blame;
 use source_host::contract::{Failure, Notice, Reaction};
 use source_host::feed::{StatusClass, Usage};
+use source_host::limits::milliseconds;
 
 use crate::fleet::summary::summary;
 use crate::limits::NOTICE_CODES;
+use crate::metrics::kinds::Kinds;
 use crate::metrics::process::ProcessUsage;
 use crate::overview::figures::Average;
 use crate::store::fleet::Fleet;
@@ -20,6 +24,7 @@ use crate::store::space::FreeSpace;
 use crate::store::{Outboxes, Waiting};
 
 mod exposition;
+mod kinds;
 
 pub use exposition::{CONTENT_TYPE, Scrape};
 
@@ -100,7 +105,7 @@ struct Counters {
     feeds: BTreeMap<FeedOrSink, Box<FeedCounts>>,
     /// Counts that only rise of the feeds that are gone, by tenant, so that no sum of a tenant falls. Kept while the
     /// tenant has a feed.
-    gone: BTreeMap<Box<str>, Box<FeedCounts>>,
+    gone: BTreeMap<Arc<str>, Box<FeedCounts>>,
     /// Counts of sinks, by sink and tenant.
     sinks: BTreeMap<FeedOrSink, SinkCounts>,
     delivered: u64,
@@ -128,50 +133,51 @@ struct FleetCounts {
     held: u64,
 }
 
-type FeedOrSink = (Box<str>, Box<str>);
+/// Two names, of which a feed's are shared with the feed.
+type FeedOrSink = (Arc<str>, Arc<str>);
 
-/// Counts of one feed. Counts that only rise by one are small: there are many of them, and most stay zero.
+/// Counts of one feed. The type is small, because a collector holds thousands.
 #[derive(Debug, Clone, Default)]
 pub struct FeedCounts {
     /// Polls by outcome.
-    pub polls: [u32; OutcomeLabel::ALL.len()],
+    pub polls: Kinds<{ OutcomeLabel::ALL.len() }>,
     /// Searches for scopes by outcome.
-    pub searches: [u32; OutcomeLabel::ALL.len()],
+    pub searches: Kinds<{ OutcomeLabel::ALL.len() }>,
     /// Events of its polls.
     pub events: u64,
     /// Requests by class of status.
-    pub requests: [u32; StatusClass::ALL.len()],
+    pub requests: Kinds<{ StatusClass::ALL.len() }>,
     /// Bytes of answers.
     pub response_bytes: u64,
     /// Answers that asked to wait.
-    pub throttles: u64,
+    pub throttles: u32,
     /// CPU time of the plugin's calls.
-    pub busy: Duration,
+    pub busy_nanoseconds: u64,
     /// The largest memory that a call used, in bytes.
     pub memory_bytes: u64,
     /// When data was last collected, in Unix milliseconds, for the scope where that is longest ago; `None` if a scope
     /// was never collected.
-    pub last_collected: Option<u64>,
+    pub last_collected: Option<NonZeroU64>,
     /// Number of scopes whose last poll failed, by the party that can mend the failure.
-    pub failing: [u32; Blame::ALL.len()],
+    pub failing: Kinds<{ Blame::ALL.len() }>,
     /// The party that can mend the search for scopes, if it fails.
     pub search_fault: Option<Blame>,
     /// How late the last poll began.
-    pub lateness: Duration,
+    pub lateness_milliseconds: u32,
     /// When the token expires, in Unix milliseconds.
-    pub token_expires: Option<u64>,
+    pub token_expires: Option<NonZeroU64>,
     /// When credentials expire, by setting, in Unix milliseconds.
-    pub credentials_expire: Vec<(String, u64)>,
-    /// Warnings by code.
-    pub notices: BTreeMap<String, u64>,
+    pub credentials_expire: Box<[(String, u64)]>,
+    /// Warnings by code, in the order of the codes.
+    pub notices: Box<[(Box<str>, u64)]>,
     /// Events that a sink refused permanently.
-    pub dead_letters: u64,
+    pub dead_letters: u32,
     /// Lines of the log that were dropped.
     pub log_lines_dropped: u64,
     /// The figures of its scopes that count in an average.
     pub score: Average,
     /// Number of scopes that are polled.
-    pub scopes: u64,
+    pub scopes: u32,
     /// Bytes in the state for the feed's scopes, their states and figures.
     pub state_bytes: u64,
 }
@@ -201,21 +207,22 @@ impl MetricsLevel {
 /// Returns the counts of tenants, under keys without a feed.
 fn of_tenants(
     feeds: &BTreeMap<FeedOrSink, Box<FeedCounts>>,
-    gone: &BTreeMap<Box<str>, Box<FeedCounts>>,
+    gone: &BTreeMap<Arc<str>, Box<FeedCounts>>,
 ) -> BTreeMap<FeedOrSink, Box<FeedCounts>> {
     let mut tenants: BTreeMap<FeedOrSink, Box<FeedCounts>> = BTreeMap::new();
     // The feeds of a tenant follow each other.
-    let mut of: Option<(&str, Box<FeedCounts>)> = None;
+    let mut of: Option<(&Arc<str>, Box<FeedCounts>)> = None;
+    let key = |tenant: &Arc<str>| (Arc::clone(tenant), "".into());
     for ((tenant, _), counts) in feeds {
         match &mut of {
-            Some((last, sum)) if **last == **tenant => sum.add(counts),
+            Some((last, sum)) if *last == tenant => sum.add(counts),
             _ => {
                 let before = of.replace((tenant, counts.clone()));
-                tenants.extend(before.map(|(tenant, sum)| ((tenant.into(), "".into()), sum)));
+                tenants.extend(before.map(|(tenant, sum)| (key(tenant), sum)));
             }
         }
     }
-    tenants.extend(of.map(|(tenant, sum)| ((tenant.into(), "".into()), sum)));
+    tenants.extend(of.map(|(tenant, sum)| (key(tenant), sum)));
     for ((tenant, _), sum) in &mut tenants {
         if let Some(gone) = gone.get(tenant) {
             sum.add_counters(gone);
@@ -235,13 +242,9 @@ impl Counters {
 
     fn forget_tenants(&mut self) {
         let Counters { feeds, gone, .. } = self;
-        let feed_of = |tenant: &str| feeds.range((Box::from(tenant), Box::from(""))..).next();
+        let feed_of = |tenant: &Arc<str>| feeds.range((Arc::clone(tenant), Arc::from(""))..).next();
         gone.retain(|tenant, _| feed_of(tenant).is_some_and(|((first, _), _)| first == tenant));
     }
-}
-
-fn add(sums: &mut [u32], more: &[u32]) {
-    sums.iter_mut().zip(more).for_each(|(sum, more)| *sum = sum.saturating_add(*more));
 }
 
 /// Counts of one tenant's events at one sink.
@@ -261,18 +264,20 @@ impl FeedCounts {
     /// Adds the counts of another feed of the tenant. Times are those that need somebody first.
     fn add(&mut self, other: &FeedCounts) {
         self.add_counters(other);
-        add(&mut self.failing, &other.failing);
+        self.failing.add_all(&other.failing);
         self.memory_bytes = self.memory_bytes.max(other.memory_bytes);
         // A feed that was never collected comes before every time.
         self.last_collected = self.last_collected.min(other.last_collected);
-        self.lateness = self.lateness.max(other.lateness);
+        self.lateness_milliseconds = self.lateness_milliseconds.max(other.lateness_milliseconds);
         self.token_expires = [self.token_expires, other.token_expires].into_iter().flatten().min();
+        let mut ends = std::mem::take(&mut self.credentials_expire).into_vec();
         for (setting, end) in &other.credentials_expire {
-            match self.credentials_expire.iter_mut().find(|(known, _)| known == setting) {
+            match ends.iter_mut().find(|(known, _)| known == setting) {
                 Some((_, first)) => *first = (*first).min(*end),
-                None => self.credentials_expire.push((setting.clone(), *end)),
+                None => ends.push((setting.clone(), *end)),
             }
         }
+        self.credentials_expire = ends.into();
         self.score.merge(other.score);
         self.scopes += other.scopes;
         self.state_bytes += other.state_bytes;
@@ -280,72 +285,88 @@ impl FeedCounts {
 
     /// Adds those counts of another feed that only rise.
     fn add_counters(&mut self, other: &FeedCounts) {
-        add(&mut self.polls, &other.polls);
-        add(&mut self.searches, &other.searches);
-        add(&mut self.requests, &other.requests);
+        self.polls.add_all(&other.polls);
+        self.searches.add_all(&other.searches);
+        self.requests.add_all(&other.requests);
         self.events += other.events;
         self.response_bytes += other.response_bytes;
-        self.throttles += other.throttles;
-        self.busy += other.busy;
+        self.throttles = self.throttles.saturating_add(other.throttles);
+        self.busy_nanoseconds += other.busy_nanoseconds;
         for (code, count) in &other.notices {
-            let room = self.notices.len() < NOTICE_CODES || self.notices.contains_key(code);
-            *self.notices.entry(if room { code.clone() } else { "other".to_owned() }).or_default() += count;
+            self.noticed(code, *count);
         }
-        self.dead_letters += other.dead_letters;
+        self.dead_letters = self.dead_letters.saturating_add(other.dead_letters);
         self.log_lines_dropped += other.log_lines_dropped;
+    }
+
+    /// Counts warnings of one code, or of `other` if there are too many codes.
+    fn noticed(&mut self, code: &str, count: u64) {
+        let found =
+            |notices: &[(Box<str>, u64)], code: &str| notices.binary_search_by(|(known, _)| (**known).cmp(code));
+        let is_known = found(&self.notices, code).is_ok();
+        let code = if is_known || self.notices.len() < NOTICE_CODES { code } else { "other" };
+        match found(&self.notices, code) {
+            Ok(place) => self.notices[place].1 += count,
+            Err(place) => {
+                let mut notices = std::mem::take(&mut self.notices).into_vec();
+                notices.insert(place, (code.into(), count));
+                self.notices = notices.into();
+            }
+        }
     }
 
     /// Counts a poll and its outcome.
     pub fn polled(&mut self, outcome: Option<&Failure>, events: usize, notices: &[Notice]) {
-        self.polls[OutcomeLabel::of(outcome) as usize] += 1;
+        self.polls.add(OutcomeLabel::of(outcome) as usize, 1);
         self.events += events as u64;
         for notice in notices {
             // The plugin chooses the code, which becomes a label.
             let plain =
                 notice.code.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-            let room = self.notices.len() < NOTICE_CODES || self.notices.contains_key(&notice.code);
-            let code = if plain && room && notice.code.len() <= 64 { notice.code.as_str() } else { "other" };
-            *self.notices.entry(code.to_owned()).or_default() += 1;
+            self.noticed(if plain && notice.code.len() <= 64 { &notice.code } else { "other" }, 1);
         }
     }
 
     /// Counts a search and its outcome.
     pub fn searched(&mut self, failure: Option<&Failure>) {
-        self.searches[OutcomeLabel::of(failure) as usize] += 1;
+        self.searches.add(OutcomeLabel::of(failure) as usize, 1);
     }
 
     /// Counts the resources that calls used.
     pub fn used(&mut self, usage: &Usage) {
-        for (total, more) in self.requests.iter_mut().zip(usage.requests) {
-            *total = total.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
+        for (class, more) in usage.requests.into_iter().enumerate() {
+            self.requests.add(class, u32::try_from(more).unwrap_or(u32::MAX));
         }
         self.response_bytes += usage.response_bytes;
-        self.throttles += usage.throttles;
-        self.busy += usage.cpu;
+        self.throttles = self.throttles.saturating_add(u32::try_from(usage.throttles).unwrap_or(u32::MAX));
+        self.busy_nanoseconds += u64::try_from(usage.cpu.as_nanos()).unwrap_or(u64::MAX);
         self.memory_bytes = self.memory_bytes.max(usage.memory_bytes);
-        self.token_expires = usage.token_expires.or(self.token_expires);
+        self.token_expires = usage.token_expires.and_then(NonZeroU64::new).or(self.token_expires);
     }
 }
 
 impl Metrics {
     /// Counts these feeds from now on, each with its tenant, its id and its sinks, and forgets others. Their counts
     /// exist at once, as zeros: an alert misses a count that appears with its first event.
-    pub fn configure<'a>(&self, feeds: impl Iterator<Item = (&'a str, &'a str, &'a [String])>) {
+    pub fn configure<'a, N: Into<Arc<str>>>(&self, feeds: impl Iterator<Item = (N, N, &'a [String])>) {
         let mut inner = self.inner.lock();
         let (mut counts, mut sink_counts) = (std::mem::take(&mut inner.feeds), std::mem::take(&mut inner.sinks));
+        let mut configured = Vec::new();
         for (tenant, feed, sinks) in feeds {
             let key: FeedOrSink = (tenant.into(), feed.into());
-            let known = counts.remove(&key);
-            inner.feeds.insert(key, known.unwrap_or_default());
             for sink in sinks {
-                let key: FeedOrSink = (sink.as_str().into(), tenant.into());
+                let key: FeedOrSink = (sink.as_str().into(), Arc::clone(&key.0));
                 if let Some(known) = sink_counts.remove(&key) {
                     inner.sinks.insert(key, known);
                 } else {
                     inner.sinks.entry(key).or_default();
                 }
             }
+            let known = counts.remove(&key);
+            configured.push((key, known.unwrap_or_default()));
         }
+        // A map that is made of all entries at once has full nodes.
+        inner.feeds = configured.into_iter().collect();
         for ((tenant, _), counts) in counts {
             inner.gone.entry(tenant).or_default().add_counters(&counts);
         }
@@ -353,16 +374,20 @@ impl Metrics {
     }
 
     /// Counts one more feed from now on, in place of the one `before`.
-    pub fn take_up(&self, before: Option<(&str, &str, &[String])>, (tenant, feed, sinks): (&str, &str, &[String])) {
+    pub fn take_up<N: Into<Arc<str>>>(
+        &self,
+        before: Option<(&str, &str, &[String])>,
+        (tenant, feed, sinks): (N, N, &[String]),
+    ) {
         let mut inner = self.inner.lock();
         let key: FeedOrSink = (tenant.into(), feed.into());
-        if let Some((tenant, feed, _)) = before.filter(|before| *before.0 != *tenant) {
+        if let Some((tenant, feed, _)) = before.filter(|before| *before.0 != *key.0) {
             inner.remove(tenant, feed);
         }
-        inner.feeds.entry(key).or_default();
         for sink in sinks {
-            inner.sinks.entry((sink.as_str().into(), tenant.into())).or_default();
+            inner.sinks.entry((sink.as_str().into(), Arc::clone(&key.0))).or_default();
         }
+        inner.feeds.entry(key).or_default();
     }
 
     /// Stops counting a feed.
@@ -433,7 +458,8 @@ impl Metrics {
 
     /// Counts a poll that began this long after it was due.
     pub fn late(&self, tenant: &str, feed: &str, lateness: Duration) {
-        self.feed(tenant, feed, |counts| counts.lateness = lateness);
+        let whole = u32::try_from(milliseconds(lateness)).unwrap_or(u32::MAX);
+        self.feed(tenant, feed, |counts| counts.lateness_milliseconds = whole);
         let mut inner = self.inner.lock();
         let bucket = LATENESS.iter().position(|bound| lateness.as_secs_f64() <= *bound);
         inner.lateness[bucket.unwrap_or(LATENESS.len())] += 1;
@@ -547,13 +573,13 @@ mod tests {
         let metrics = metrics();
         metrics.feed("contoso", "prod", |counts| {
             counts.polled(None, 3, &[]);
-            counts.last_collected = Some(5_000);
+            counts.last_collected = NonZeroU64::new(5_000);
             let failure = Failure::new(Reaction::FixScope, "forbidden", String::new());
             counts.polled(Some(&failure), 1, &[Notice { code: "odd".to_owned(), message: String::new() }]);
             counts.used(&Usage { requests: [0, 0, 2, 0, 1, 0], ..Usage::default() });
-            counts.token_expires = Some(65_999);
-            counts.credentials_expire = vec![("client_secret".to_owned(), 1_800_000_000_000)];
-            counts.failing[0] = 1;
+            counts.token_expires = NonZeroU64::new(65_999);
+            counts.credentials_expire = [("client_secret".to_owned(), 1_800_000_000_000)].into();
+            counts.failing.add(0, 1);
             counts.state_bytes = 77;
             counts.search_fault = Some(Blame::Operator);
         });
@@ -683,11 +709,11 @@ mod tests {
         {
             metrics.feed(tenant, feed, |counts| {
                 counts.polled(None, events, &[Notice { code: "odd".to_owned(), message: String::new() }]);
-                counts.last_collected = collected;
+                counts.last_collected = collected.and_then(NonZeroU64::new);
                 if collected.is_some() {
                     counts.score.add(Points { value: events as f64, maximum: 10.0, weight: 10.0 });
                 }
-                counts.credentials_expire = vec![("client_secret".to_owned(), end)];
+                counts.credentials_expire = [("client_secret".to_owned(), end)].into();
                 counts.search_fault = Some(Blame::Tenant);
             });
         }

@@ -37,7 +37,7 @@ pub trait BoundedAnswer {
 
 /// Number of bytes from which a check runs beside the runtime. The check of an ordinary poll is shorter, and a check of this
 /// length takes ten milliseconds at most, whatever the answer contains.
-pub(super) const LONG_ANSWER: usize = 128 << 10;
+pub(super) const LONG_ANSWER: usize = 256 << 10;
 
 /// Bytes that an entry of a list counts for beside its content.
 const ENTRY: usize = 64;

@@ -12,10 +12,10 @@ import history
 def histories(lines):
     """Altered histories, each with the kind of fault that it has."""
     trial = next(line for line in lines if line["what"] == "trial")
-    over = next(line for line in lines if line["what"] == "over")["at"]
-    middle = (trial["at"] + over) / 2
     came = [line for line in lines if line["what"] == "came"]
-    one = came[len(came) // 2]
+    # The first tenant's service is silent for a while, which explains a long delay.
+    others = [line for line in came if line["tenant"] != "tenant-0"]
+    one = others[len(others) // 2]
 
     def without(gone):
         return [line for line in lines if not gone(line)]
@@ -33,8 +33,9 @@ def histories(lines):
     yield "early acknowledgement", changed(gone, at=one["at"] - 1)
     yield "late event", changed(one, at=one["at"] + 300)
     rows = [line for line in lines if line["what"] == "row" and line["tenant"] == one["tenant"]]
-    late = [line for line in rows if line["at"] > middle]
-    yield "late poll", without(lambda line: line in late)
+    # Nearly the whole trial: faults of its own collector and of everybody explain parts of it.
+    late = {line["number"] for line in rows if line["at"] > trial["at"]}
+    yield "late poll", without(lambda line: line.get("who") and line["number"] in late)
     yield "poll", without(lambda line: line["what"] == "row" and line["tenant"] == one["tenant"])
     other = next(line["who"] for line in lines if line["what"] == "lease" and line["who"] != rows[-1]["who"])
     yield "stale write", changed(rows[-1], who=other)

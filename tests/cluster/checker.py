@@ -11,8 +11,9 @@ from collections import Counter, defaultdict
 
 import history
 
-# Seconds. A lease, a renewal, and the time to give shards back, as in limits.rs; the first wait after a failed poll with its spread.
-LEASE, RENEWAL, GIVING, BACKOFF = 15, 3, 6, 38
+# Seconds. A lease, a renewal, and the time to give shards back, as in limits.rs; the first wait after a failed poll with its spread, and
+# the first two after a result that the store did not take.
+LEASE, RENEWAL, GIVING, BACKOFF, STORE_BACKOFF = 15, 3, 6, 38, 19
 # A busy machine, on top of all.
 SLACK = 6
 # Two clocks of one machine, which different programs read.
@@ -30,7 +31,7 @@ ALLOWED = {
     "a clock is wrong": ("collector", 25, None),
     "the primary is killed": ("all", RENEWAL, RENEWAL),
     "the standby is killed": ("all", RENEWAL, RENEWAL),
-    "the disk of the primary is full": ("all", BACKOFF, BACKOFF),
+    "the disk of the primary is full": ("all", STORE_BACKOFF, STORE_BACKOFF),
     "a server of NATS is killed": ("all", None, RENEWAL),
     "the receiver is killed": ("all", None, RENEWAL),
     "the service is killed": ("all", RENEWAL, None),

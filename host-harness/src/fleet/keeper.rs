@@ -85,10 +85,15 @@ impl Keeper {
 
     /// Renews the leases until the other end of `stop` is dropped, and then gives them back.
     pub async fn keep(mut self, mut stop: oneshot::Receiver<()>) {
-        while timeout(limits::RENEWAL, &mut stop).await.is_err() {
+        while timeout(self.pause(), &mut stop).await.is_err() {
             self.turn().await;
         }
         self.leave().await;
+    }
+
+    /// Returns the time until the next renewal: a silent collector's shards are taken as soon as its lease is over.
+    fn pause(&self) -> Duration {
+        pause(&self.news.borrow().fleet)
     }
 
     /// Renews once, takes shards that nobody holds, and gives shards back.
@@ -235,5 +240,39 @@ impl Keeper {
             let fleet = fleet.unwrap_or_else(|| state.fleet.clone());
             *state = Arc::new(FleetState { fleet, held, trouble });
         });
+    }
+}
+
+/// Returns the time until the next renewal after one that found this fleet.
+fn pause(fleet: &Fleet) -> Duration {
+    // The store counts whole milliseconds.
+    let left = |silent| limits::LEASE.saturating_sub(silent) + Duration::from_millis(1);
+    let living = fleet.members.iter().filter(|seen| seen.is_alive());
+    living.map(|seen| left(seen.silent)).fold(limits::RENEWAL, Duration::min)
+}
+
+#[cfg(test)]
+mod tests {
+    use source_host::digest::ShortDigest;
+
+    use super::*;
+    use crate::store::fleet::SeenMember;
+
+    #[test]
+    fn the_shards_of_a_silent_collector_are_taken_when_its_lease_is_over() {
+        let seen = |silent| {
+            let (id, configuration) = (MemberId("a".to_owned()), ShortDigest::of("same"));
+            let (name, version) = ("a".to_owned(), "1".to_owned());
+            let member = FleetMember { id, name, version, configuration, listen: None, work: Vec::new() };
+            SeenMember { member, started: 0, silent: Duration::from_millis(silent) }
+        };
+        let pause = |silences: &[u64]| {
+            let members = silences.iter().map(|silent| seen(*silent)).collect();
+            pause(&Fleet { members, ..Fleet::default() })
+        };
+        assert_eq!(pause(&[]), limits::RENEWAL);
+        assert_eq!(pause(&[0, 3_000, 11_000]), limits::RENEWAL);
+        assert_eq!(pause(&[0, 13_500]), Duration::from_millis(1_501));
+        assert_eq!(pause(&[0, 15_000]), limits::RENEWAL, "it is dead already");
     }
 }

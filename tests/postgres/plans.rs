@@ -54,7 +54,6 @@ async fn scans(before: &str) -> Vec<String> {
              INSERT INTO kept SELECT 't' || n, 'feed' || n, n % 256, 1 FROM generate_series(1, 5000) n;
              INSERT INTO feed SELECT n % 256, 'feed' || n, repeat('0', 32), repeat('0', 32) FROM generate_series(1, 5000) n;
              INSERT INTO throttle SELECT 'c' || n, 'o', 1 FROM generate_series(1, 5000) n;
-             INSERT INTO token_budget SELECT 'c' || n, 1 FROM generate_series(1, 5000) n;
              ANALYZE; {before}"
                 .replace("{scope}", &scope)
                 .replace("{before}", before),

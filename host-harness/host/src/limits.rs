@@ -176,8 +176,12 @@ pub const IDLE_CONNECTION: Duration = Duration::from_secs(60);
 /// Time before its expiry at which a token is renewed; Microsoft's own libraries use the same number.
 pub const TOKEN_RENEWAL: Duration = Duration::from_secs(300);
 
-/// The number of identical requests for a token within [`TOKEN_WINDOW`]; Entra ID refuses the sixteenth.
+/// The number of identical requests for a token that this process sends within [`TOKEN_WINDOW`].
 pub const TOKEN_REQUESTS: usize = 5;
+
+/// The number of identical requests for a token that all processes together send within [`TOKEN_WINDOW`]; Entra ID refuses
+/// the sixteenth.
+pub const TOKEN_REQUESTS_OF_ALL: usize = 15;
 
 /// Time after which a request for a token is given up, over any transport, because others may wait for its answer.
 pub const TOKEN_EXCHANGE: Duration = Duration::from_secs(60);

@@ -46,6 +46,11 @@ impl Tenants {
         self.lines.lock().clear();
     }
 
+    /// Divides the requests for tokens among so many collectors, this one included.
+    pub fn share_among(&self, collectors: usize) {
+        self.tokens.share_among(collectors);
+    }
+
     pub(super) fn transport(&self, tenant: &str, now: u64) -> Result<Arc<dyn Transport>, TransportError> {
         let mut lines = self.lines.lock();
         if let Some(line) = lines.get_mut(tenant) {

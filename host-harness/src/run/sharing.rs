@@ -104,6 +104,8 @@ impl RunLoop {
         self.collector.reconcile();
         if let Some(state) = self.sharing.state() {
             self.collector.pipeline().metrics.share(&state.fleet, state.held.len());
+            let living = state.fleet.members.iter().filter(|seen| seen.is_alive()).count();
+            self.collector.tenants().share_among(living);
         }
         // The scopes of newly leased shards are found one by one.
         if self.sharing.described.elapsed() >= limits::WORK_DESCRIBED {

@@ -399,10 +399,8 @@ impl Store for PostgresStore {
                 }
             }
         }
-        let day_ago = now.saturating_sub(milliseconds(limits::LONGEST_WAIT)) as i64;
         self.forget_delivered(now).await?;
         self.rows("DELETE FROM throttle WHERE until <= $1", &[&(now as i64)]).await?;
-        self.rows("DELETE FROM token_budget WHERE renewed <= $1", &[&day_ago]).await?;
         self.rows("DELETE FROM writer WHERE used < clock_timestamp() - interval '1 day'", &[]).await.map(drop)
     }
 

@@ -107,7 +107,7 @@ const PUT: &str = "INSERT INTO move (id, role, other, progress) VALUES ($1, $2, 
 const END_LEASES: &str = "UPDATE shard SET holder = NULL, epoch = epoch + 1, since = clock_timestamp()";
 
 const EMPTY: &str = "
-    TRUNCATE feed, scope, state, figure, history, outbox, kept, throttle, token_budget, delivered, delivered_bytes, writer";
+    TRUNCATE feed, scope, state, figure, history, outbox, kept, throttle, delivered, delivered_bytes, writer";
 
 const LEAVE: &str = "
     UPDATE move SET role = 'left' WHERE id = $1 AND NOT EXISTS (SELECT FROM shard WHERE holder IS NOT NULL) RETURNING id";

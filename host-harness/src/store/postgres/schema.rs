@@ -137,11 +137,6 @@ const STEPS: &[&str] = &["
         until bigint NOT NULL,
         PRIMARY KEY (credential, origin)
     ) WITH (fillfactor = 70);
-
-    CREATE TABLE token_budget (
-        credential text PRIMARY KEY,
-        renewed bigint NOT NULL
-    ) WITH (fillfactor = 70);
 ", "
     -- The mark of a move from or to another place: at most one row. While it is there, nobody takes a shard.
     CREATE TABLE move (id text PRIMARY KEY, role text NOT NULL, other text NOT NULL, progress text NOT NULL);
@@ -182,7 +177,7 @@ const READ_ONLY: &str = "salt, schema_step";
 const FIXED: &str = "shard";
 
 /// Tables of a collector's own rows.
-const WRITTEN: &str = "collector, writer, feed, scope, state, figure, history, outbox, kept, throttle, token_budget, move, \
+const WRITTEN: &str = "collector, writer, feed, scope, state, figure, history, outbox, kept, throttle, move, \
                        delivered, delivered_bytes";
 
 /// Returns the statements that make or update the schema, in one transaction. They do nothing where all is there.

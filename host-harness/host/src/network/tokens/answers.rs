@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::limits::{CLOCK_STEP, REFUSAL_KEPT, TOKEN_LIFE, TOKEN_RENEWAL, TOKEN_REQUESTS, TOKEN_WINDOW, milliseconds};
+use crate::limits::{CLOCK_STEP, REFUSAL_KEPT, TOKEN_LIFE, TOKEN_RENEWAL, TOKEN_WINDOW, milliseconds};
 use crate::network::tokens::{BudgetSpent, Freshness, Sent, TOKEN, TokenRequest, is_of_tokens};
 use crate::network::{IncomingResponse, OutgoingRequest};
 use crate::text::guids;
@@ -205,7 +205,8 @@ pub(super) fn too_often(spent: &BudgetSpent, now: u64) -> Sent {
         None => "none of its tokens is usable any more".to_owned(),
     };
     let why = format!(
-        "the service was sent {TOKEN_REQUESTS} identical requests for a token within {} s, the most that the host sends, and {why}",
+        "the service was sent {} identical requests for a token within {} s, the most that the host sends, and {why}",
+        spent.budget,
         TOKEN_WINDOW.as_secs()
     );
     let body = serde_json::json!({ "error": "temporarily_unavailable", "error_description": why });

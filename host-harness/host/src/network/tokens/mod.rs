@@ -9,6 +9,7 @@ mod answers;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use ring::hmac;
@@ -18,7 +19,9 @@ use uuid::Uuid;
 use self::answers::{Answers, Fetched};
 use crate::credentials::redact;
 use crate::credentials::secret::Secret;
-use crate::limits::{TOKEN_ANSWER_BYTES, TOKEN_EXCHANGE, TOKEN_REQUESTS, TOKEN_WINDOW, TOKENS_KEPT, milliseconds};
+use crate::limits::{
+    TOKEN_ANSWER_BYTES, TOKEN_EXCHANGE, TOKEN_REQUESTS, TOKEN_REQUESTS_OF_ALL, TOKEN_WINDOW, TOKENS_KEPT, milliseconds,
+};
 use crate::network::{IncomingResponse, OutgoingRequest, Transport, TransportError};
 
 /// The member that holds the token in OAuth's answers.
@@ -35,6 +38,8 @@ pub struct Tokens {
     key: hmac::Key,
     kept: Mutex<KeptAnswers>,
     sent: Mutex<HashMap<Name, Counted>>,
+    /// The number of equal requests that this process sends within [`TOKEN_WINDOW`].
+    budget: AtomicUsize,
 }
 
 /// The name of a request, derived from its whole content.
@@ -65,6 +70,8 @@ struct Counted {
 
 /// A request was sent as often as its service accepts.
 struct BudgetSpent {
+    /// The number of requests that this process sends within [`TOKEN_WINDOW`].
+    budget: usize,
     /// When the request may be sent again, in Unix milliseconds.
     opens: u64,
     /// The lifetime of the last token, in milliseconds; `None` if there was none.
@@ -158,11 +165,18 @@ impl Default for Tokens {
     fn default() -> Tokens {
         let random = [Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()];
         let key = hmac::Key::new(hmac::HMAC_SHA256, random.as_flattened());
-        Tokens { key, kept: Mutex::default(), sent: Mutex::default() }
+        Tokens { key, kept: Mutex::default(), sent: Mutex::default(), budget: AtomicUsize::new(TOKEN_REQUESTS) }
     }
 }
 
 impl Tokens {
+    /// Divides the number of requests that a service accepts among so many processes with the same credentials, this one
+    /// included. No two of them have to tell each other of a request.
+    pub fn share_among(&self, processes: usize) {
+        let share = TOKEN_REQUESTS_OF_ALL / processes.max(1);
+        self.budget.store(share.clamp(1, TOKEN_REQUESTS), Ordering::Relaxed);
+    }
+
     /// Sends a request for a token, or returns the answer of an equal one.
     ///
     /// A token that is not fresh enough is still returned if a token was fetched within [`TOKEN_WINDOW`] for the same
@@ -313,9 +327,10 @@ impl Tokens {
         let mut sent = self.sent.lock();
         let Counted { times, life } = sent.entry(name).or_default();
         times.retain(|sent| (now.saturating_sub(window) + 1..=now).contains(sent));
-        match times.front() {
-            Some(first) if times.len() >= TOKEN_REQUESTS => Err(BudgetSpent { opens: first + window, life: *life }),
-            _ => {
+        let budget = self.budget.load(Ordering::Relaxed);
+        match times.len().checked_sub(budget).and_then(|place| times.get(place)) {
+            Some(first) => Err(BudgetSpent { budget, opens: first + window, life: *life }),
+            None => {
                 times.push_back(now);
                 Ok(())
             }

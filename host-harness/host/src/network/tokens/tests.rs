@@ -189,6 +189,26 @@ async fn a_service_bears_so_many_requests_from_all_together() {
 }
 
 #[tokio::test]
+async fn processes_that_share_a_credential_share_the_requests_that_its_service_accepts() {
+    for (processes, each) in [(0, 5), (1, 5), (3, 5), (4, 3), (7, 2), (15, 1), (40, 1)] {
+        let (endpoint, tokens) = (Endpoint::new(Ok((503, ""))), Arc::<Tokens>::default());
+        tokens.share_among(processes);
+        for second in 0..8 {
+            sent(&tokens, &endpoint, asked("a", 1_000 + second)).await.unwrap();
+        }
+        assert_eq!(endpoint.asked(), each, "{processes}");
+        // When others come, what was sent already counts against the smaller share.
+        tokens.share_among(15);
+        let Sent::TooOften { response, why } = sent(&tokens, &endpoint, asked("a", 1_010)).await.unwrap() else {
+            panic!("one request more was sent")
+        };
+        let opens = 300 - 10 + each as u64 - 1;
+        assert_eq!(response.headers[1], ("retry-after".to_owned(), opens.to_string()));
+        assert!(why.starts_with("the service was sent 1 identical requests"), "{why}");
+    }
+}
+
+#[tokio::test]
 async fn whoever_asks_too_often_learns_whether_the_services_tokens_live_too_short() {
     let short = r#"{"access_token":"t","expires_in":20}"#;
     for (answer, why) in

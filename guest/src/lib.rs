@@ -12,8 +12,6 @@ pub mod challenge;
 pub mod clouds;
 pub mod diagnoses;
 pub mod discover;
-#[cfg(any(test, target_arch = "wasm32"))]
-mod heap;
 pub mod http;
 pub mod json;
 pub mod link;

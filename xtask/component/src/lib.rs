@@ -13,10 +13,6 @@ pub const TARGET: &str = "wasm32-unknown-unknown";
 /// File name of the component.
 pub const FILE: &str = "azure-secure-score.wasm";
 
-/// Memory with which a plugin starts: an ordinary poll fits, and needs no call of the system for more. The host has as
-/// much ready for each call (`WARM_MEMORY_BYTES`), and memory that is not touched costs nothing.
-const INITIAL_MEMORY_BYTES: usize = 2 << 20;
-
 /// Package of the plugin.
 pub const PACKAGE: &str = "azure-secure-score";
 
@@ -65,7 +61,7 @@ fn link(workspace: &Path, scratch: &Path, package: &str) -> Result<Vec<u8>, Stri
     fs::read(&file).map_err(|error| format!("failed to read {}: {error}", file.display()))
 }
 
-/// Compiler flags that set the memory and make builds reproducible. Panic messages contain paths: the folders of the workspace, of cargo
+/// Compiler flags that make builds reproducible. Panic messages contain paths: the folders of the workspace, of cargo
 /// and of the sysroot get names that are the same on every machine. With `rust-src` installed, the sysroot's own files
 /// appear under their real path.
 fn rustflags(workspace: &Path) -> Vec<String> {
@@ -78,8 +74,7 @@ fn rustflags(workspace: &Path) -> Vec<String> {
     let mut names = vec![(workspace.to_path_buf(), "/workspace".to_owned())];
     names.extend(home.map(|home| (home, "/cargo".to_owned())));
     names.extend(sysroot.map(|sysroot| (Path::new(&sysroot).join("lib/rustlib/src/rust"), format!("/rustc/{commit}"))));
-    let names = names.into_iter().map(|(folder, name)| format!("--remap-path-prefix={}={name}", folder.display()));
-    names.chain([format!("-Clink-arg=--initial-memory={INITIAL_MEMORY_BYTES}")]).collect()
+    names.into_iter().map(|(folder, name)| format!("--remap-path-prefix={}={name}", folder.display())).collect()
 }
 
 fn rustc() -> PathBuf {

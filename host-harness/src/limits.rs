@@ -507,6 +507,9 @@ pub const RENEWAL_PATIENCE: Duration = Duration::from_secs(4);
 /// have found scopes.
 pub const WORK_DESCRIBED: Duration = Duration::from_secs(30);
 
+/// The unit in which the store of a fleet counts silence.
+pub const STORE_TICK: Duration = Duration::from_millis(1);
+
 /// The unit of the work that collectors tell each other.
 pub const HOUR: Duration = Duration::from_secs(60 * 60);
 

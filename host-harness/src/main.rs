@@ -35,8 +35,10 @@ fn main() -> ExitCode {
     if let Some(chosen) = environment::text(failpoint::VARIABLE) {
         failpoint::choose(&chosen);
     }
-    if let Some(safeguard) = environment::text(failpoint::WITHOUT) {
-        failpoint::take_out(&safeguard);
+    if let Some(safeguard) = environment::text(failpoint::WITHOUT)
+        && failpoint::take_out(&safeguard)
+    {
+        say!("warning: {} takes out the safeguard {safeguard}: events may be lost", failpoint::WITHOUT);
     }
     let colours = Colours::of(environment::variable);
     let arguments = arguments::read(colours);

@@ -205,7 +205,7 @@ class Check:
         self.polls_done = sum(len(lines) for lines in rows.values())
 
     def deliveries(self):
-        """What is committed reaches each sink, in the order of its scope, under one uid, and leaves the outbox afterwards."""
+        """Each committed event reaches each sink, in the order of its scope, under one uid, and leaves the outbox afterwards."""
         first, bodies, findings = {}, {}, {}
         order = defaultdict(list)
         self.repeats = 0

@@ -14,7 +14,7 @@ import time
 
 
 def arrival(at, body):
-    """What the checker needs of an event, as a line."""
+    """Returns the line of an event, with the members that the checker needs."""
     event = json.loads(body)
     metadata = event["metadata"]
     labels = dict(label.split(":", 1) for label in metadata["labels"])

@@ -22,9 +22,11 @@ cargo xtask recordings [--check]
                           records tests/cassettes again from the simulated service and shows what differs; with --check
                           nothing is written, and a difference is an error
 cargo xtask page [NAME]   tests the status page in Chromium, or the tests with NAME in their name
-cargo xtask cluster [SECONDS] [--seed N] [--together] [--tenants N] [--interval N] [--faults NAMES] [--history FILE]
-                          runs three collectors on a PostgreSQL with a standby, brings every kind of fault about for so
-                          many seconds, at least once, and checks the history
+cargo xtask cluster [SECONDS] [--seed N] [--together] [--tenants N] [--subscriptions N] [--interval N] [--faults NAMES]
+                    [--history FILE] [--mutations]
+                          runs three collectors on a PostgreSQL with a standby, brings every kind of fault about at least
+                          once and for so many seconds, and checks the history; with --mutations, takes safeguards out,
+                          which the check must notice
 cargo xtask screenshots   makes the pictures of the status page in docs
 cargo xtask scale [FEEDS] measures the collector with so many feeds, 10000 by default: memory, CPU, lateness
 cargo xtask bench [--native] [--only ROW]... [--pairs N] [--subscriptions N] [--json]

@@ -63,7 +63,7 @@ fn invalid(problems: &[Problem]) -> Failure {
     SETTINGS_INVALID.failure(&words.join("; "))
 }
 
-/// Checks each setting but the subscriptions, in the order in which problems are shown.
+/// Checks each setting but the subscriptions, whose problems are shown after these.
 fn settings(reader: &mut SettingsReader) -> Settings {
     reader.refuse_unknown_keys();
     let client_id = sign_in::client_id(reader);

@@ -57,15 +57,17 @@ pub const SAFEGUARDS: &[&str] = &["fence", "late-acknowledgement"];
 #[cfg(debug_assertions)]
 static TAKEN_OUT: OnceLock<String> = OnceLock::new();
 
-/// Takes a safeguard out, from the value of [`WITHOUT`].
+/// Takes a safeguard out, from the value of [`WITHOUT`], and says whether there is such a one.
 #[cfg(debug_assertions)]
-pub fn take_out(value: &str) {
-    let _ = TAKEN_OUT.set(value.to_owned());
+pub fn take_out(value: &str) -> bool {
+    SAFEGUARDS.contains(&value) && TAKEN_OUT.set(value.to_owned()).is_ok()
 }
 
-/// Does nothing in builds without debug assertions.
+/// Returns false in builds without debug assertions.
 #[cfg(not(debug_assertions))]
-pub fn take_out(_: &str) {}
+pub fn take_out(_: &str) -> bool {
+    false
+}
 
 /// Says whether a test took this safeguard out.
 #[cfg(debug_assertions)]

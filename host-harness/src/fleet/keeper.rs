@@ -245,8 +245,7 @@ impl Keeper {
 
 /// Returns the time until the next renewal after one that found this fleet.
 fn pause(fleet: &Fleet) -> Duration {
-    // The store counts whole milliseconds.
-    let left = |silent| limits::LEASE.saturating_sub(silent) + Duration::from_millis(1);
+    let left = |silent| limits::LEASE.saturating_sub(silent) + limits::STORE_TICK;
     let living = fleet.members.iter().filter(|seen| seen.is_alive());
     living.map(|seen| left(seen.silent)).fold(limits::RENEWAL, Duration::min)
 }

@@ -64,14 +64,29 @@ unsafe fn opened(path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
     let Some(mut all) = recorded() else { return call() };
     // SAFETY: as above.
     let path = unsafe { path_of(path) };
+    let is_new = flags & libc::O_CREAT != 0 && std::fs::symlink_metadata(path).is_err();
     let Some(place) = of_path(&all, path) else {
+        // A pipe may wait for a reader, who may wait for the recordings.
         drop(all);
-        return call();
+        let file = call();
+        // It may have the inode of a recorded file that is gone.
+        if is_new
+            && file >= 0
+            && let (Some(mut all), Some(met)) = (recorded(), met(file))
+        {
+            all.iter_mut().for_each(|recorded| recorded.forget(inode(&met)));
+        }
+        return file;
     };
-    let recorded = &mut all[place];
-    let is_new = std::fs::symlink_metadata(path).is_err();
     let file = call();
+    if file < 0 {
+        return file;
+    }
     if let Some(met) = met(file) {
+        if is_new {
+            all.iter_mut().for_each(|recorded| recorded.forget(inode(&met)));
+        }
+        let recorded = &mut all[place];
         if is_new {
             recorded.make(path, inode(&met));
         } else if let Some(number) = recorded.number(inode(&met)).filter(|_| flags & libc::O_TRUNC != 0) {

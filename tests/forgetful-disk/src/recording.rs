@@ -132,9 +132,13 @@ impl Recorded {
         self.files.get(&inode).copied()
     }
 
+    /// Forgets an inode, which another file has now.
+    pub fn forget(&mut self, inode: (u64, u64)) {
+        self.files.remove(&inode);
+    }
+
     /// Records a new file.
     pub fn make(&mut self, path: &Path, inode: (u64, u64)) {
-        // The inode may have belonged to a file that is gone.
         self.files.insert(inode, self.next);
         self.operations.push(Operation::Make(path.to_owned(), self.next));
         self.next += 1;
@@ -167,7 +171,8 @@ mod tests {
         OpenOptions::new().write(true).open(at("before")).unwrap().write_all_at(b"N", 1).unwrap();
         fs::write(at("before"), "new").unwrap();
         fs::remove_file(at("before")).unwrap();
-        assert!(fs::remove_file(at("none")).is_err() && File::open(at("none")).is_err());
+        assert_eq!(fs::remove_file(at("none")).map_err(|error| error.kind()), Err(io::ErrorKind::NotFound));
+        assert_eq!(File::open(at("none")).map_err(|error| error.kind()).err(), Some(io::ErrorKind::NotFound));
         let bytes = |text: &str| text.as_bytes().to_vec();
         assert_eq!(
             recording.operations(),

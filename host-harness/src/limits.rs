@@ -507,6 +507,12 @@ pub const RENEWAL_PATIENCE: Duration = Duration::from_secs(4);
 /// have found scopes.
 pub const WORK_DESCRIBED: Duration = Duration::from_secs(30);
 
+/// Time for another move to end: the server notices the end of a program that was killed a moment later.
+pub const MOVE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Pause between two looks for that.
+pub const MOVE_PAUSE: Duration = Duration::from_millis(100);
+
 /// The unit in which the store of a fleet counts silence.
 pub const STORE_TICK: Duration = Duration::from_millis(1);
 

@@ -7,6 +7,7 @@ use std::process::Output;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use host_harness::store::fleet::{FleetStore, MemberId};
 use host_harness::store::sqlite::reading::SqliteReader;
 use host_harness::store::sqlite::{SqliteHandle, SqliteStore};
 use host_harness::store::{FeedRow, Keep, Partition, Store, StoreErrorKind, Throttle, moving::MoveFault};
@@ -175,11 +176,20 @@ async fn a_state_that_moved_to_a_database_and_back_is_the_same_wherever_the_move
     let output = migrated(&url, second.to_str().unwrap(), None);
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("in use by machine of one; stop these collectors"), "{}", said(&output));
-    host_harness::store::fleet::FleetStore::leave(&store, &super::member("one").id).await.unwrap();
+    FleetStore::leave(&store, &super::member("one").id).await.unwrap();
 
     let answer = moved_bit_by_bit(&url, second.to_str().unwrap());
     assert_eq!(answer["already_moved"], true);
     check_same(&second, &before);
+    // A collector that was frozen meanwhile learns where its state is.
+    let frozen = store.renew(&super::member("one")).await.unwrap_err().what;
+    assert!(matches!(frozen, StoreErrorKind::Move(MoveFault::Left { .. })), "{frozen:?}");
+    // An old copy of the state is not the place that it was moved to.
+    let copy = folder.path().join("copy.db");
+    fs::copy(&second, &copy).unwrap();
+    let output = migrated(&url, copy.to_str().unwrap(), None);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("it was moved to"), "{}", said(&output));
     let gone = open(&url).await.map(drop).unwrap_err().what;
     assert!(matches!(gone, StoreErrorKind::Move(MoveFault::Left { .. })), "{gone:?}");
     // Back to the database, which has an old copy of the same state, and to the first file.
@@ -240,6 +250,12 @@ async fn a_move_is_refused_where_it_would_lose_something() {
     refused(&url, file, 1, "there is no state; see that `--from` names");
     made(Path::new(file)).await;
     made(Path::new(other)).await;
+    fs::write(folder.path().join("empty.db"), "").unwrap();
+    refused(folder.path().join("empty.db").to_str().unwrap(), &url, 1, "there is no state");
+    let superuser = server.superuser(&database).await;
+    superuser.batch_execute("SELECT pg_advisory_lock(hashtext('host_harness'), hashtext('move'))").await.unwrap();
+    refused(file, &url, 1, "another `migrate` or `redeliver` uses it");
+    drop(superuser);
     refused(file, other, 2, "expected a file and the address of a database; copy the file");
     refused(&url, &url, 2, "use pg_dump and pg_restore");
     refused(file, "postgres://me:hunter2@db", 2, "--to: found an address without a database");
@@ -266,6 +282,54 @@ async fn a_move_is_refused_where_it_would_lose_something() {
     let rows = String::from_utf8_lossy(&moved.stdout).into_owned();
     assert!(rows.contains("scopes                     12"), "{rows}");
     assert!(said(&moved).contains("which no collector uses"), "{}", said(&moved));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_takes_a_shard_that_a_move_closed_while_it_waited() {
+    let server = Server::shared();
+    let database = server.database().await;
+    let store = Arc::new(open(&server.url(&database, &database)).await.unwrap());
+    store.renew(&super::member("one")).await.unwrap();
+    // As a move does in one transaction, which stays open until the collector waits for the rows.
+    let mover = server.superuser(&database).await;
+    let closing = "SET search_path = host_harness; BEGIN; INSERT INTO move VALUES ('id', 'target', 'elsewhere', '{}');
+         UPDATE shard SET holder = NULL, epoch = epoch + 1";
+    mover.batch_execute(closing).await.unwrap();
+    let taking = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.take(&MemberId("one".to_owned()), &[0, 1, 2]).await }
+    });
+    let watching = server.superuser(&database).await;
+    let waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    let begun = Instant::now();
+    while watching.query(waits, &[]).await.unwrap().is_empty() {
+        assert!(begun.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    mover.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(taking.await.unwrap().unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_does_not_own_the_tables_moves_nothing() {
+    let server = Server::shared();
+    let database = server.database().await;
+    drop(open(&server.url(&database, &database)).await.unwrap());
+    let superuser = server.superuser(&database).await;
+    let role = format!("{database}_least");
+    let grants = format!(
+        "CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA host_harness TO {role};
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA host_harness TO {role}"
+    );
+    superuser.batch_execute(&grants).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("one.db");
+    made(&file).await;
+    let before = told(&file);
+    let output = migrated(file.to_str().unwrap(), &server.url(&role, &database), None);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("run it as their owner"), "{}", said(&output));
+    check_same(&file, &before);
 }
 
 /// The events that a sink wrote into a folder.

@@ -57,6 +57,9 @@ pub async fn redeliver(
         }
     }
     store.close().await?;
+    if !dry_run && done < events {
+        anyhow::bail!("only {done} of {events} events are back in the outbox: the others are kept no more");
+    }
     let text = match json {
         true => object(&query, &counts, dry_run) + "\n",
         false => shown(&query, &counts, dry_run),

@@ -165,17 +165,27 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), StartE
     let Loaded { collector: config, sinks, checked, admission, files, network } = loaded;
     tell_odd(&checked.warnings, &[]);
     let stdout = Arc::new(Mutex::new(std::io::stdout()));
+    // Before any shard is taken, which nobody could take for a while after an error.
+    let listener = match config.listen {
+        None => None,
+        Some(address) => Some(server::listen(address).await.map_err(StartError::of_host)?),
+    };
     let store = store(&config.state).await?;
     let mut sharing = Sharing::join(&store, &checked.feeds, config.listen.map(|address| address.to_string())).await;
     // Reading the rows may take longer than a lease.
     sharing.keep();
     let opened = (store, &sharing.shards);
-    let pipeline = pipeline(opened, config.budgets, &sinks, &checked.network, &start.clock, stdout).await?;
+    let pipeline = match pipeline(opened, config.budgets, &sinks, &checked.network, &start.clock, stdout).await {
+        Ok(pipeline) => pipeline,
+        Err(error) => {
+            sharing.leave().await;
+            return Err(error);
+        }
+    };
     let (questions, asked) = mpsc::channel(16);
-    let server = match config.listen {
+    let server = match listener {
         None => None,
-        Some(address) => {
-            let listener = server::listen(address).await.map_err(StartError::of_host)?;
+        Some(listener) => {
             let address = listener.local_addr().map_err(StartError::of_host)?;
             tracing::info!("serving /metrics /healthz /readyz and the status page at http://{address}/");
             let server = StatusServer::new(pipeline.clone(), config.token.clone(), questions.clone());

@@ -12,6 +12,7 @@ use rusqlite::types::Value;
 use serde::{Deserialize, Serialize};
 use source_host::cause::Cause;
 use source_host::failpoint;
+use source_host::text::plain;
 use uuid::Uuid;
 
 use super::{StoreError, StoreErrorKind, StorePlace, StoreResult};
@@ -172,6 +173,12 @@ pub enum MoveFault {
     /// Collectors use it.
     #[error("in use by {}; stop these collectors, or wait 15 s for one that was killed", .0.join(", "))]
     InUse(Vec<String>),
+    /// Another move or `redeliver` uses it.
+    #[error("another `migrate` or `redeliver` uses it; wait until that has ended")]
+    Busy,
+    /// The role lacks rights that only the owner of the tables has.
+    #[error("a move needs all rights on the tables; run it as their owner")]
+    NotOwner,
     /// A collector began to use it during the move.
     #[error("a collector has begun to use it during the move; stop that one, and begin again")]
     Disturbed,
@@ -185,6 +192,13 @@ pub enum MoveFault {
         /// Number of its waiting events.
         events: u64,
     },
+}
+
+impl MoveFault {
+    /// Collectors use it: these names come from the store.
+    pub fn in_use(names: &[String]) -> MoveFault {
+        MoveFault::InUse(names.iter().map(|name| plain(name)).collect())
+    }
 }
 
 impl MovedKey {
@@ -269,8 +283,9 @@ pub async fn transfer(
     };
     let goes_on = role(&target) == Some(Role::Target) && same(&source, &target);
     if role(&source) == Some(Role::Left) && !goes_on {
-        let is_there = salt == there && role(&target).is_none();
         let other = source.map(|mark| mark.other).unwrap_or_default();
+        // A copy of the state has the same salt.
+        let is_there = salt == there && role(&target).is_none() && other == to.place().to_string();
         return match is_there {
             true => Ok(Moved { was_complete: true, went_on: false, rows: counted(to).await? }),
             false => Err(fault(from, MoveFault::Left { other })),

@@ -56,10 +56,14 @@ const COUNT: &str = "
     GROUP BY tenant, feed ORDER BY tenant, feed";
 
 const REDELIVER: &str = "
-    WITH chosen AS (
+    WITH alone AS MATERIALIZED (
+        SELECT pg_try_advisory_xact_lock(hashtext('host_harness'), hashtext('move')) AND NOT EXISTS (
+            SELECT FROM collector WHERE heartbeat > clock_timestamp() - $7 * interval '1 millisecond'
+        ) AS is_alone
+    ), chosen AS (
         SELECT number FROM delivered
-        WHERE sink = $1 AND delivered >= $2 AND delivered < $3 AND ($4::text IS NULL OR tenant = $4)
-            AND ($5::text IS NULL OR feed = $5)
+        WHERE (SELECT is_alone FROM alone) AND sink = $1 AND delivered >= $2 AND delivered < $3
+            AND ($4::text IS NULL OR tenant = $4) AND ($5::text IS NULL OR feed = $5)
         ORDER BY number LIMIT $6
     ), gone AS (
         DELETE FROM delivered USING chosen WHERE delivered.number = chosen.number RETURNING delivered.*
@@ -72,7 +76,7 @@ const REDELIVER: &str = "
         UPDATE delivered_bytes SET bytes = delivered_bytes.bytes - sums.bytes FROM sums
         WHERE delivered_bytes.sink = sums.sink AND delivered_bytes.tenant = sums.tenant
     )
-    SELECT count(*) FROM gone";
+    SELECT (SELECT count(*) FROM gone), is_alone FROM alone";
 
 impl PostgresStore {
     /// Moves delivered events out of the outbox, and forgets those that were kept for long enough or have no room. Events
@@ -120,7 +124,7 @@ impl PostgresStore {
         let names: Vec<String> = living.iter().map(|row| row.get(0)).collect();
         match names.is_empty() {
             true => Ok(()),
-            false => Err(self.fault(StoreErrorKind::Move(MoveFault::InUse(names)))),
+            false => Err(self.fault(StoreErrorKind::Move(MoveFault::in_use(&names)))),
         }
     }
 
@@ -138,11 +142,20 @@ impl PostgresStore {
     }
 
     /// Puts the next kept events that a query chooses back into the outbox, under the numbers that they had: before all
-    /// that wait, and in their old order. Returns how many these are; 0 if there are no more.
+    /// that wait, and in their old order. Returns how many these are; 0 if there are no more. Refuses while a collector or
+    /// a move uses the store.
     pub async fn redeliver(&self, query: &DeliveredQuery) -> StoreResult<usize> {
         let DeliveredQuery { sink, since, until, tenant, feed } = query;
         let some = limits::REDELIVERED_AT_ONCE as i64;
-        let rows = self.rows(REDELIVER, &[sink, &(*since as i64), &(*until as i64), tenant, feed, &some]).await?;
-        Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0) as usize))
+        let lease = milliseconds(limits::LEASE) as f64;
+        let (since, until) = (*since as i64, *until as i64);
+        let rows = self.rows(REDELIVER, &[sink, &since, &until, tenant, feed, &some, &lease]).await?;
+        match rows.first().map(|row| (row.get::<_, i64>(0), row.get(1))) {
+            Some((_, false)) => {
+                self.unused().await?;
+                Err(self.fault(StoreErrorKind::Move(MoveFault::Busy)))
+            }
+            moved => Ok(moved.map_or(0, |(moved, _)| moved as usize)),
+        }
     }
 }

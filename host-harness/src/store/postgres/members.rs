@@ -10,6 +10,7 @@ use super::connection::Parameters;
 use super::{PostgresStore, columns, digest};
 use crate::limits;
 use crate::store::fleet::{Fleet, FleetMember, FleetStore, MemberId, SeenMember, SeenShard, ShardWork};
+use crate::store::moving::{MoveFault, Role};
 use crate::store::shards::Lease;
 use crate::store::{StoreErrorKind, StoreResult};
 
@@ -38,15 +39,16 @@ pub(super) const SHARDS: &str = "
         (extract(epoch FROM clock_timestamp()) * 1000)::bigint
     FROM shard ORDER BY shard";
 
-/// In the order of the shards, as those who write under leases: nobody waits in a circle.
+/// In the order of the shards, as those who write under leases: nobody waits in a circle. Who waited for a row finds its
+/// new epoch, but no mark that was made meanwhile: a move raises the epochs with the mark.
 const TAKE: &str = "
     WITH free AS (
-        SELECT shard FROM shard WHERE shard = ANY ($2) AND (
-            holder IS NULL OR holder = $1 OR NOT EXISTS (
+        SELECT shard FROM shard JOIN shard AS seen USING (shard) WHERE shard = ANY ($2) AND (
+            shard.holder IS NULL OR shard.holder = $1 OR NOT EXISTS (
                 SELECT FROM collector
-                WHERE id = holder AND heartbeat > clock_timestamp() - $3 * interval '1 millisecond'
+                WHERE id = shard.holder AND heartbeat > clock_timestamp() - $3 * interval '1 millisecond'
             )
-        ) AND NOT EXISTS (SELECT FROM move) ORDER BY shard FOR UPDATE
+        ) AND NOT EXISTS (SELECT FROM move) AND shard.epoch = seen.epoch ORDER BY shard FOR UPDATE OF shard
     )
     UPDATE shard SET holder = $1, epoch = epoch + 1, since = clock_timestamp() FROM free WHERE shard.shard = free.shard
     RETURNING shard.shard, shard.epoch";
@@ -90,6 +92,13 @@ impl FleetStore for PostgresStore {
     }
 
     async fn renew(&self, member: &FleetMember) -> StoreResult<Fleet> {
+        // Who was frozen while the state was moved away is no member any more.
+        if let Some(row) = self.fleet_rows("SELECT role, other FROM move WHERE role <> 'source'", &[]).await?.first() {
+            let other = row.get(1);
+            let is_left = row.get::<_, String>(0) == Role::Left.word();
+            let fault = if is_left { MoveFault::Left { other } } else { MoveFault::Half { other } };
+            return Err(self.fault(StoreErrorKind::Move(fault)));
+        }
         let configuration = member.configuration.to_string();
         let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
         let feeds: Vec<i32> = member.work.iter().map(|work| number(work.feeds)).collect();

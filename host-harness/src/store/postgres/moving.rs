@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 use std::error::Error;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
 use source_host::cause::Cause;
 use source_host::limits::milliseconds;
+use tokio::time::sleep;
 use tokio_postgres::Row;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
@@ -35,10 +37,22 @@ impl PostgresMovable {
         let opened = async {
             let connection =
                 connect(address, LinkPurpose::Writing, &Primary::default()).await.map_err(StoreErrorKind::Server)?;
+            // Of the session: it is gone with this connection.
+            let begun = Instant::now();
+            while !connection.row(LOCK, &[]).await?.is_some_and(|row| row.get(0)) {
+                if begun.elapsed() >= limits::MOVE_PATIENCE {
+                    return Err(StoreErrorKind::Move(MoveFault::Busy));
+                }
+                sleep(limits::MOVE_PAUSE).await;
+            }
             if !is_target && schema::step(&connection).await? == 0 {
                 return Err(StoreErrorKind::Move(MoveFault::Nothing));
             }
             schema::prepare(&connection).await?;
+            let owned = connection.row(OWNED, &[]).await?;
+            if !owned.and_then(|row| row.get::<_, Option<bool>>(0)).unwrap_or(true) {
+                return Err(StoreErrorKind::Move(MoveFault::NotOwner));
+            }
             // Counting takes as long as it takes.
             connection.run("SET statement_timeout = 0").await?;
             let row = connection.row("SELECT count(*) FROM shard", &[]).await?;
@@ -79,7 +93,7 @@ impl PostgresMovable {
         let names: Vec<String> = living.iter().map(|row| row.get(0)).collect();
         match names.is_empty() {
             true => Ok(()),
-            false => Err(self.fault(StoreErrorKind::Move(MoveFault::InUse(names)))),
+            false => Err(self.fault(StoreErrorKind::Move(MoveFault::in_use(&names)))),
         }
     }
 
@@ -92,6 +106,14 @@ impl PostgresMovable {
         Ok(self.stale.get_or_insert_default())
     }
 }
+
+/// One move at a time, and no `redeliver` beside it.
+const LOCK: &str = "SELECT pg_try_advisory_lock(hashtext('host_harness'), hashtext('move'))";
+
+/// Whether the role may do with the tables as their owner.
+const OWNED: &str = "
+    SELECT bool_and(pg_has_role(relowner, 'USAGE')) FROM pg_class
+    WHERE relnamespace = 'host_harness'::regnamespace AND relkind IN ('r', 'p', 'S')";
 
 pub(super) const LIVING: &str = "
     SELECT name FROM collector WHERE heartbeat > clock_timestamp() - $1 * interval '1 millisecond' ORDER BY name";

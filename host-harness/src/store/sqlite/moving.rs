@@ -19,7 +19,8 @@ pub struct SqliteMovable {
 impl SqliteMovable {
     /// Opens a file; one that is not there is only made as a target.
     pub fn open(file: &Path, is_target: bool) -> StoreResult<SqliteMovable> {
-        if !is_target && !file.exists() {
+        // An empty file is an empty database.
+        if !is_target && file.metadata().map_or(true, |met| met.len() == 0) {
             return Err(StoreError::of_file(file, StoreErrorKind::Move(MoveFault::Nothing)));
         }
         Ok(SqliteMovable { store: SqliteStore::open_moved(file)?, place: StorePlace::File(file.to_owned()) })

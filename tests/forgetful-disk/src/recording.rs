@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -55,10 +55,14 @@ static RECORDED: Mutex<Vec<Recorded>> = Mutex::new(Vec::new());
 /// The number of recordings, so that calls cost nothing while there are none.
 static RECORDINGS: AtomicUsize = AtomicUsize::new(0);
 
+/// The process that records.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+
 /// All recordings, locked: the order of the operations is the one in which the system does them. `None` if there is no
-/// recording.
+/// recording, or in a process that was forked and has not yet begun its program: another thread may have had the lock.
 pub(crate) fn recorded() -> Option<MutexGuard<'static, Vec<Recorded>>> {
-    (RECORDINGS.load(Ordering::SeqCst) > 0).then(|| RECORDED.lock())
+    let is_recording = RECORDINGS.load(Ordering::SeqCst) > 0 && PROCESS.load(Ordering::SeqCst) == std::process::id();
+    is_recording.then(|| RECORDED.lock())
 }
 
 impl Recording {
@@ -83,6 +87,7 @@ impl Recording {
         }
         let next = files.len();
         RECORDED.lock().push(Recorded { folder: folder.clone(), files, next, operations: Vec::new() });
+        PROCESS.store(std::process::id(), Ordering::SeqCst);
         RECORDINGS.fetch_add(1, Ordering::SeqCst);
         Ok(Recording { folder, begin })
     }
@@ -150,6 +155,8 @@ mod tests {
     use std::fs::{File, OpenOptions};
     use std::io::Write;
     use std::os::unix::fs::FileExt;
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
 
     use super::*;
 
@@ -194,5 +201,19 @@ mod tests {
         drop(recording);
         fs::write(at("after"), "unseen").unwrap();
         assert_eq!(Recording::begin(folder.path()).unwrap().len(), 0);
+    }
+
+    #[test]
+    #[expect(unsafe_code, reason = "a function that runs between fork and exec")]
+    fn a_forked_process_does_not_wait_for_a_recording() {
+        let folder = tempfile::tempdir().unwrap();
+        let _recording = Recording::begin(folder.path()).unwrap();
+        let mut program = Command::new("true");
+        // SAFETY: opening a file takes no lock that another thread may have had.
+        unsafe { program.pre_exec(|| File::open("/").map(drop)) };
+        let held = recorded();
+        let ended = program.status();
+        drop(held);
+        assert!(ended.unwrap().success());
     }
 }

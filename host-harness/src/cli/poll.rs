@@ -59,13 +59,8 @@ pub async fn tick(
     // The polls may take longer than a lease.
     sharing.keep();
     let opened = (store, &sharing.shards);
-    let pipeline = match run::pipeline(opened, budgets, &sinks, &checked.network, clock, stdout).await {
-        Ok(pipeline) => pipeline,
-        Err(error) => {
-            sharing.leave().await;
-            return Err(error.into());
-        }
-    };
+    let opened = run::pipeline(opened, budgets, &sinks, &checked.network, clock, stdout).await;
+    let (sharing, pipeline) = sharing.or_leave(opened).await?;
     let report = once_with(&checked, &pipeline).await;
     sharing.leave().await;
     pipeline.close().await;

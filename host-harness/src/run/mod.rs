@@ -175,13 +175,8 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), StartE
     // Reading the rows may take longer than a lease.
     sharing.keep();
     let opened = (store, &sharing.shards);
-    let pipeline = match pipeline(opened, config.budgets, &sinks, &checked.network, &start.clock, stdout).await {
-        Ok(pipeline) => pipeline,
-        Err(error) => {
-            sharing.leave().await;
-            return Err(error);
-        }
-    };
+    let opened = pipeline(opened, config.budgets, &sinks, &checked.network, &start.clock, stdout).await;
+    let (sharing, pipeline) = sharing.or_leave(opened).await?;
     let (questions, asked) = mpsc::channel(16);
     let server = match listener {
         None => None,

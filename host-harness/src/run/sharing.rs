@@ -76,6 +76,17 @@ impl Sharing {
         }
     }
 
+    /// Passes a result on; after an error, gives all leases back.
+    pub async fn or_leave<T, E>(self, result: Result<T, E>) -> Result<(Sharing, T), E> {
+        match result {
+            Ok(value) => Ok((self, value)),
+            Err(error) => {
+                self.leave().await;
+                Err(error)
+            }
+        }
+    }
+
     /// The fleet as this collector last saw it; `None` if no other collector can use the store.
     pub fn state(&self) -> Option<Arc<FleetState>> {
         self.count.map(|_| self.watch.state())

@@ -2,7 +2,7 @@
 
 use tokio_postgres::Row;
 
-use super::moving::LIVING;
+use super::moving::{LIVING, refuse_living};
 use super::{PostgresStore, columns};
 use crate::limits;
 use crate::store::moving::MoveFault;
@@ -121,11 +121,7 @@ impl PostgresStore {
     /// Refuses while a collector uses the store.
     pub async fn unused(&self) -> StoreResult<()> {
         let living = self.rows(LIVING, &[&(milliseconds(limits::LEASE) as f64)]).await?;
-        let names: Vec<String> = living.iter().map(|row| row.get(0)).collect();
-        match names.is_empty() {
-            true => Ok(()),
-            false => Err(self.fault(StoreErrorKind::Move(MoveFault::in_use(&names)))),
-        }
+        refuse_living(&living).map_err(|what| self.fault(what))
     }
 
     /// Counts the kept events that a query chooses, by tenant and feed.

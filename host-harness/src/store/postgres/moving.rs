@@ -90,11 +90,7 @@ impl PostgresMovable {
     /// Refuses the store while a collector uses it.
     async fn unused(&self) -> StoreResult<()> {
         let living = self.rows(LIVING, &[&(milliseconds(limits::LEASE) as f64)]).await?;
-        let names: Vec<String> = living.iter().map(|row| row.get(0)).collect();
-        match names.is_empty() {
-            true => Ok(()),
-            false => Err(self.fault(StoreErrorKind::Move(MoveFault::in_use(&names)))),
-        }
+        refuse_living(&living).map_err(|what| self.fault(what))
     }
 
     /// Reads the scopes that are left out, once.
@@ -117,6 +113,15 @@ const OWNED: &str = "
 
 pub(super) const LIVING: &str = "
     SELECT name FROM collector WHERE heartbeat > clock_timestamp() - $1 * interval '1 millisecond' ORDER BY name";
+
+/// Refuses a store that the collectors of these rows use.
+pub(super) fn refuse_living(living: &[Row]) -> Result<(), StoreErrorKind> {
+    let names: Vec<String> = living.iter().map(|row| row.get(0)).collect();
+    match names.is_empty() {
+        true => Ok(()),
+        false => Err(StoreErrorKind::Move(MoveFault::in_use(&names))),
+    }
+}
 
 const STALE: &str = "
     SELECT number FROM (

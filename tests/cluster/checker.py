@@ -14,6 +14,9 @@ import history
 # Seconds. A lease, a renewal, and the time to give shards back, as in limits.rs; the first wait after a failed poll with its spread, and
 # the first two after a result that the store did not take.
 LEASE, RENEWAL, GIVING, BACKOFF, STORE_BACKOFF = 15, 3, 6, 38, 19
+# A message that a dead server of NATS does not acknowledge, and the wait before it is sent again, as in limits.rs. Others elect a leader
+# within 9 s, which is over by then.
+ACKNOWLEDGEMENT = 12
 # A busy machine, on top of all.
 SLACK = 6
 # Two clocks of one machine, which different programs read.
@@ -21,8 +24,9 @@ CLOCKS = 0.05
 # As in host-harness/host/src/feed/poll.rs: the id of a poll follows from the time at which its scope was due.
 POLLS = uuid.UUID("8d2c9f0e-64b1-4c57-9a3d-1be077f526c4")
 
-# By the first words of a fault: whom it may delay, and for how many seconds a poll, and an event on its way; `None` if not at all. The
-# seconds count from the begin of a fault of a collector, whose shards others take over, and from the end of other faults.
+# By the first words of a fault: whom it may delay, all or a part of them (the scopes of its collector or of its tenants, the events for one
+# sink), and for how many seconds a poll, and an event on its way; `None` if not at all. The seconds count from the begin of a fault of a
+# collector, whose shards others take over, and from the end of other faults.
 ALLOWED = {
     "a collector is killed": ("collector", LEASE + RENEWAL, LEASE + RENEWAL),
     "a collector is stopped": ("collector", LEASE + RENEWAL, LEASE + RENEWAL),
@@ -32,8 +36,8 @@ ALLOWED = {
     "the primary is killed": ("all", RENEWAL, RENEWAL),
     "the standby is killed": ("all", RENEWAL, RENEWAL),
     "the disk of the primary is full": ("all", STORE_BACKOFF, STORE_BACKOFF),
-    "a server of NATS is killed": ("all", None, RENEWAL),
-    "the receiver is killed": ("all", None, RENEWAL),
+    "a server of NATS is killed": ("stream", None, ACKNOWLEDGEMENT),
+    "the receiver is killed": ("receiver", None, RENEWAL),
     "the service is killed": ("all", RENEWAL, None),
     "the service does not answer one tenant": ("tenants", BACKOFF, None),
 }
@@ -111,6 +115,11 @@ class Check:
                     self.faults[line["number"]].settled = line["at"]
         if None in (self.trial, self.rest, self.over):
             sys.exit("the history does not tell of a whole trial")
+        # By the minute: a trial of hours has hundreds of faults, and millions of events to hold against them.
+        self.minutes = defaultdict(list)
+        for fault in self.faults.values():
+            for minute in range(int(fault.begin // 60), int(min(fault.settled, self.over) // 60) + 1):
+                self.minutes[minute].append(fault)
         self.scopes = {tuple(scope) for scope in self.trial["scopes"]}
 
     def tell(self, kind, words):
@@ -150,13 +159,23 @@ class Check:
                 if came["poll"] in {poll_id(self.trial, *scope, due) for due in stale}:
                     self.tell("stale poll", f"a poll of {scope[0]} was written that began before the last one, at {line['at']:.1f}")
 
-    def unexplained(self, tenant, shard, begin, end, of):
-        """The seconds of a delay that no fault explains, neither one of everybody's nor one of the tenant's own collector."""
+    def beside(self, begin, end):
+        """The faults that went on in a time."""
+        minutes = range(int(begin // 60), int(end // 60) + 1)
+        return {fault for minute in minutes for fault in self.minutes[minute] if fault.overlaps(begin, end)}
+
+    def unexplained(self, tenant, shard, begin, end, of, sink=None):
+        """The seconds of a delay that no fault explains, neither one of everybody's nor one of the tenant's own collector or of the
+        event's own sink."""
+        if end - begin <= SLACK:
+            return 0.0
         excuses = []
-        for fault in self.faults.values():
-            if (own := of(fault)) is None or not fault.overlaps(begin, end):
+        for fault in self.beside(begin, end):
+            if (own := of(fault)) is None:
                 continue
             if fault.concerns == "tenants" and tenant not in fault.tenants:
+                continue
+            if fault.concerns in self.trial["sinks"] and fault.concerns != sink:
                 continue
             if fault.concerns == "collector":
                 # Those whose shards it had; others take them over, however long it is away.
@@ -174,8 +193,7 @@ class Check:
 
     def note(self, begin, end, late, place):
         """Keeps the longest delay beside each fault that was there."""
-        names = [fault.words for fault in self.faults.values() if fault.overlaps(begin, end)]
-        for name in names or ["no fault"]:
+        for name in {fault.words for fault in self.beside(begin, end)} or ["no fault"]:
             self.worst[name][place] = max(self.worst[name][place], late)
 
     def polls(self):
@@ -232,7 +250,8 @@ class Check:
                     continue
                 late = came["at"] - line["at"]
                 self.note(line["at"], came["at"], late, 1)
-                unexplained = self.unexplained(line["tenant"], line["shard"], line["at"], came["at"], lambda fault: fault.event)
+                of = (lambda fault: fault.event), line["sink"]
+                unexplained = self.unexplained(line["tenant"], line["shard"], line["at"], came["at"], *of)
                 if unexplained > SLACK:
                     words = f"an event of {line['tenant']} took {late:.1f} s to {line['sink']}, {unexplained:.1f} s of it without a reason"
                     self.tell("late event", words)

@@ -73,10 +73,12 @@ def kill_standby(trial, chance):
 def kill_stream_server(trial, chance):
     """A server of NATS is killed, and started again."""
     one = chance.choice(trial.stream.servers)
-    with trial.fault("a server of NATS is killed"):
+    with trial.fault("a server of NATS is killed") as fault:
         one.kill()
         time.sleep(chance.uniform(2, 5))
         one.start()
+        # The others go on without a whole stream.
+        fault.heal()
         trial.until(trial.stream.is_whole, "the stream has three replicas")
 
 

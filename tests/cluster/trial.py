@@ -50,7 +50,7 @@ class Trial:
         self.apart = Service(folder, options.harness, "apart", 1, options.subscriptions)
         self.receiver, self.stream = HttpReceiver(folder), Stream(folder)
         ports = [free_port(), free_port()]
-        self.database = Database(folder, ports, disk_megabytes=160 + options.seconds // 5, is_synchronous=options.without != "synchronous-standby")
+        self.database = Database(folder, ports, disk_megabytes=160 + options.seconds // 4, is_synchronous=options.without != "synchronous-standby")
         self.service_lock, self.next_kill_of_service = threading.Lock(), 0.0
         self.relays = {name: [Relay(port) for port in ports] for name in NAMES}
         self.collectors = []

@@ -1,6 +1,7 @@
 //! The collector with 10 to 100,000 feeds: the cost of a poll, the time of its transaction, memory and lateness.
 
 mod collector;
+mod stage;
 
 use std::process::{Command, ExitCode, Stdio};
 use std::thread::sleep;

@@ -29,12 +29,13 @@ cargo xtask cluster [SECONDS] [--seed N] [--together] [--tenants N] [--subscript
                           which the check must notice
 cargo xtask screenshots   makes the pictures of the status page in docs
 cargo xtask scale [FEEDS] measures the collector with so many feeds, 10000 by default: memory, CPU, lateness
-cargo xtask bench [--native] [--only ROW]... [--pairs N] [--subscriptions N] [--json]
+cargo xtask bench [--native] [--only ROW]... [--pairs N] [--subscriptions N] [--scopes N] [--json]
                   [--write] [--from FILE]
                           measures plugin and collector beside native code, other languages, a bare client and
                           Microsoft's packages, and prints the table; with --write, the figures replace those of
                           docs/performance.md and its plot. `--only neighbours` is the next command,
-                          and `--only store` fills PostgreSQL and SQLite with many scopes (docs/scale.md)
+                          `--only store` fills PostgreSQL and SQLite with many scopes, and `--only day` lives a day with
+                          a million scopes, or with `--scopes N` (docs/scale.md)
 cargo xtask neighbours [PAIRS [debug]]
                           measures a good tenant beside each mode of the hostile plugin, in 7 pairs of blocks by default
 cargo xtask fuzz [WHICH [SECONDS]]

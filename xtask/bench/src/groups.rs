@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use self::{
     no_engine as sandbox_rows, no_engine as vrl_row, no_engine as jq_row, no_engine as python_row,
     no_engine as tenzir_row, no_engine as scale_rows, no_engine as polled_rows, no_engine as start_rows,
-    no_engine as client_rows, no_engine as sdk_rows,
+    no_engine as client_rows, no_engine as sdk_rows, no_engine as day_rows,
 };
 #[cfg(feature = "sandbox")]
 use crate::client::rows as client_rows;
@@ -16,7 +16,7 @@ use crate::native;
 #[cfg(feature = "sandbox")]
 use crate::sandbox::rows as sandbox_rows;
 #[cfg(feature = "sandbox")]
-use crate::scale::{polled_rows, rows as scale_rows};
+use crate::scale::{day_rows, polled_rows, rows as scale_rows};
 #[cfg(feature = "sandbox")]
 use crate::sdk::rows as sdk_rows;
 #[cfg(feature = "sandbox")]
@@ -42,16 +42,21 @@ pub struct Tools {
     pub tenzir: Option<PathBuf>,
     /// The number of subscriptions beside Microsoft's packages.
     pub subscriptions: usize,
+    /// The number of scopes of the day.
+    pub scopes: usize,
 }
 
 /// The number of subscriptions beside Microsoft's packages, unless another is asked for.
 const SUBSCRIPTIONS: usize = 200;
 
+/// The number of scopes of the day, unless another is asked for.
+const SCOPES: usize = 1_000_000;
+
 impl Tools {
     /// Returns tools of which only the files of this crate are there.
     pub fn none() -> Tools {
         let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
-        Tools { peers, subscriptions: SUBSCRIPTIONS, ..Tools::default() }
+        Tools { peers, subscriptions: SUBSCRIPTIONS, scopes: SCOPES, ..Tools::default() }
     }
 
     /// Returns a tool, or the reason why the rows that need it are left out.
@@ -108,8 +113,25 @@ pub const SCALE: [&str; 22] = [
     "scale-in-flight",
 ];
 
+/// The rows of a day with many scopes, which take an hour and are measured only if they are asked for.
+const DAY: [&str; 13] = [
+    "day-memory",
+    "day-scope",
+    "day-peak",
+    "day-first",
+    "day-first-longest",
+    "day-lateness",
+    "day-lateness-longest",
+    "day-polls",
+    "day-poll",
+    "day-store",
+    "day-elapsed",
+    "day-restart",
+    "day-page",
+];
+
 /// All groups in the order of the table.
-const GROUPS: [Group; 11] = [
+const GROUPS: [Group; 12] = [
     Group {
         names: &["native-unchanged", "native-snapshot", "native-first", "native-poll"],
         rows: |_, _| Ok(native::rows()),
@@ -132,6 +154,7 @@ const GROUPS: [Group; 11] = [
     Group { names: &["start-cached", "start-empty"], rows: start_rows },
     Group { names: &["client-polls", "client-processor"], rows: client_rows },
     Group { names: &SCALE, rows: scale_rows },
+    Group { names: &DAY, rows: day_rows },
     Group { names: &["resident-10", "resident-100", "resident-400"], rows: polled_rows },
     Group { names: &["sdk-poll-processor", "sdk-poll-memory", "sdk-run-processor", "sdk-run-memory"], rows: sdk_rows },
 ];
@@ -147,13 +170,16 @@ fn no_engine(_: &Tools, _: &[&'static str]) -> Result<Vec<Row>, Stop> {
     Err(Stop::Absent("this build has no engine".to_owned()))
 }
 
-/// Returns the groups with a row that was asked for by its name, or else by the beginning of its name, all of them if
-/// nothing was asked for; each with the names of those rows.
+/// Returns the groups with a row that was asked for by its name, or else by the beginning of its name, all of them but the
+/// day if nothing was asked for; each with the names of those rows.
 pub fn asked_for(only: &[String]) -> Result<Vec<(&'static Group, Vec<&'static str>)>, String> {
     let is_meant = |name: &str, asked: &str| {
         if names().any(|known| known == asked) { name == asked } else { name.starts_with(asked) }
     };
-    let is_asked_for = |name: &&&str| only.is_empty() || only.iter().any(|asked| is_meant(name, asked));
+    let is_asked_for = |name: &&&str| match only {
+        [] => !DAY.contains(*name),
+        only => only.iter().any(|asked| is_meant(name, asked)),
+    };
     for beginning in only {
         if !names().any(|name| name.starts_with(beginning.as_str())) {
             let names: Vec<&str> = names().collect();
@@ -180,7 +206,9 @@ mod tests {
             Ok(vec![vec!["native-first"], vec!["mapping-vrl"], vec!["start-cached", "start-empty"]])
         );
         assert_eq!(names(&["scale-poll-10"]), Ok(vec![vec!["scale-poll-10"]]), "no row with more feeds");
-        assert_eq!(names(&[]).map(|groups| groups.len()), Ok(GROUPS.len()));
+        assert_eq!(names(&["day-lateness"]), Ok(vec![vec!["day-lateness"]]));
+        assert_eq!(names(&["day"]), Ok(vec![DAY.to_vec()]));
+        assert_eq!(names(&[]).map(|groups| groups.len()), Ok(GROUPS.len() - 1), "all groups but the day");
         let Err::<_, String>(error) = names(&["native", "native-x"]) else { panic!("a row that does not exist") };
         assert!(
             error.starts_with("found no row native-x, expected the beginning of one of: native-unchanged"),

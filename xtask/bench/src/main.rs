@@ -37,12 +37,15 @@ use std::process::ExitCode;
 use crate::groups::{Stop, Tools};
 use crate::table::Figures;
 
-const USAGE: &str = "benchmark [--only ROW]… [--pairs N] [--subscriptions N] [--json] [--compare] [--plugin FILE] \
+const USAGE: &str = "benchmark [--only ROW]… [--pairs N] [--subscriptions N] [--scopes N] [--json] [--compare] [--plugin FILE] \
                      [--harness FILE] [--peers FOLDER] [--vrl FILE] [--jq FILE] [--python FILE] \
                      [--tenzir FILE] [--write] [--from FILE] [--built TEXT]";
 
 /// The number of pairs. More pairs do not change the medians; fewer than seven give no reliable median.
 const PAIRS: usize = 11;
+
+/// The least number of scopes: of so many, some are polled a second time within the day.
+const SCOPES: usize = 20;
 
 fn main() -> ExitCode {
     #[cfg(feature = "sandbox")]
@@ -80,6 +83,7 @@ fn run() -> Result<bool, String> {
             "--built" => built = value()?,
             "--pairs" => pairs = number("pairs", 7)?,
             "--subscriptions" => tools.subscriptions = number("subscriptions", 1)?,
+            "--scopes" => tools.scopes = number("scopes", SCOPES)?,
             "--only" => only.push(value()?),
             "--plugin" => tools.plugin = Some(file(value()?)?),
             "--harness" => tools.harness = Some(file(value()?)?),

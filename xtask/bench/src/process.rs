@@ -84,8 +84,19 @@ impl Process {
 /// Returns the resident memory of this process.
 #[cfg(feature = "sandbox")]
 pub fn own_resident_bytes() -> Result<f64, String> {
+    own_bytes("VmRSS:")
+}
+
+/// Returns the largest resident memory of this process so far.
+#[cfg(feature = "sandbox")]
+pub fn own_peak_bytes() -> Result<f64, String> {
+    own_bytes("VmHWM:")
+}
+
+#[cfg(feature = "sandbox")]
+fn own_bytes(key: &str) -> Result<f64, String> {
     let status = std::fs::read_to_string("/proc/self/status").map_err(|error| error.to_string())?;
-    bytes(&status, "VmRSS:").ok_or_else(|| "the system does not tell the resident memory".to_owned())
+    bytes(&status, key).ok_or_else(|| "the system does not tell the resident memory".to_owned())
 }
 
 fn bytes(status: &str, key: &str) -> Option<f64> {

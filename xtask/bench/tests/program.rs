@@ -34,6 +34,28 @@ fn a_program_reads_the_figures_of_the_native_rows() {
     assert!(rows[2]["goals"][0]["reached"].is_boolean());
 }
 
+/// The places of forty scopes in the day do not change, and about half of them come in the day's second half.
+#[test]
+fn a_day_has_a_first_poll_of_each_scope_and_planned_ones_after_half_the_interval() {
+    let output = benchmark(&["--json", "--only", "day", "--scopes", "40"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let figure = |name: &str| {
+        let row = rows.iter().find(|row| row["row"] == name).unwrap_or_else(|| panic!("{name} in {rows:?}"));
+        row["ours"].as_f64().unwrap()
+    };
+    assert_eq!(rows.len(), 13);
+    assert_eq!(rows[0]["what"], "resident memory while all scopes wait, 40 scopes");
+    assert!((45.0..=75.0).contains(&figure("day-polls")), "{rows:?}");
+    assert!(figure("day-peak") >= figure("day-memory") && figure("day-memory") > 1.0, "{rows:?}");
+    for (most_polls, longest) in [("day-first", "day-first-longest"), ("day-lateness", "day-lateness-longest")] {
+        let (most_polls, longest) = (figure(most_polls), figure(longest));
+        assert!(most_polls <= longest && longest < 3_600.0, "{rows:?}");
+    }
+    let positive = ["day-poll", "day-store", "day-elapsed", "day-restart", "day-page"];
+    assert!(positive.iter().all(|name| figure(name) > 0.0), "{rows:?}");
+}
+
 #[test]
 fn a_row_that_needs_something_absent_is_left_out_with_the_reason() {
     let output = benchmark(&["--json", "--only", "mapping-vrl"]);

@@ -1,15 +1,17 @@
 //! A collector with many feeds, in a process of its own: the cost of its polls, its memory and its lateness.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use host_harness::limits;
 use serde::{Deserialize, Serialize};
+use source_host::Transport;
 
 use crate::blocks;
 use crate::input;
 use crate::process;
-use crate::scale::stage::{LONGEST, ORIGIN, Stage};
+use crate::scale::stage::{LONGEST, ORIGIN, Service, Skipping, Stage};
 
 /// Subscriptions of a tenant, each with its own feed.
 const FEEDS_OF_TENANT: usize = 20;
@@ -41,7 +43,7 @@ pub struct InFlight {
 
 /// Polls each feed once, and then measures.
 pub async fn scaled(feeds: usize) -> Result<Scaled, String> {
-    let mut stage = Stage::start(feeds, CONTROLS).await?;
+    let mut stage = stage(feeds, CONTROLS).await?;
     stage.drive(feeds as u64).await?;
     stage.rest().await;
     let resident = process::own_resident_bytes()?;
@@ -59,7 +61,7 @@ pub async fn scaled(feeds: usize) -> Result<Scaled, String> {
 /// Holds back the answers to many polls, and measures the memory of these polls.
 pub async fn in_flight() -> Result<InFlight, String> {
     let polls = limits::POLLS;
-    let mut stage = Stage::start(4 * polls, input::CONTROLS).await?;
+    let mut stage = stage(4 * polls, input::CONTROLS).await?;
     stage.drive(4 * polls as u64).await?;
     stage.rest().await;
     let before = process::own_resident_bytes()?;
@@ -85,8 +87,15 @@ pub async fn in_flight() -> Result<InFlight, String> {
 /// The interval of all feeds.
 const INTERVAL_MILLISECONDS: u64 = 3_600_000;
 
+/// Returns a collector with so many feeds, whose subscriptions have so many controls each.
+async fn stage(feeds: usize, controls: u32) -> Result<Stage, String> {
+    let service = Arc::new(Service::new(controls));
+    let transport = Arc::clone(&service) as Arc<dyn Transport>;
+    Stage::start(Skipping::new(), &configuration(feeds), (service, transport)).await
+}
+
 /// Returns the configuration: 20 feeds of each tenant, each with one subscription.
-pub(super) fn configuration(feeds: usize) -> String {
+fn configuration(feeds: usize) -> String {
     let mut text = format!("[network]\nallow = [\"{ORIGIN}\"]\n[feed_defaults]\ninterval = \"1h\"\n");
     for feed in 0..feeds {
         let (tenant, which) = (feed / FEEDS_OF_TENANT + 1, feed % FEEDS_OF_TENANT);

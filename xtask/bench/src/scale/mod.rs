@@ -1,6 +1,7 @@
-//! The collector with 10 to 100,000 feeds: the cost of a poll, the time of its transaction, memory and lateness.
+//! The collector with 10 to 100,000 feeds, and with a million scopes for a day: the cost of a poll, memory and lateness.
 
 mod collector;
+mod day;
 mod stage;
 
 use std::process::{Command, ExitCode, Stdio};
@@ -10,10 +11,11 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use self::collector::{InFlight, Scaled};
+use self::day::{Day, Figure};
 use crate::blocks::{self, Better, Measured};
 use crate::groups::{Stop, Tools};
 use crate::service::{Collector, Service};
-use crate::table::{Goal, Row};
+use crate::table::{Goal, Row, thousands};
 
 /// The numbers of feeds.
 pub const SIZES: [usize; 5] = [10, 100, 1_000, 10_000, 100_000];
@@ -104,6 +106,19 @@ fn row(name: String, what: String, unit: &'static str, goals: Vec<Goal>, measure
     Row { name, what, unit, beside: "10 feeds", goals, records: 0, measure: Box::new(move |_| Ok(measured)) }
 }
 
+/// Returns the rows of a day.
+pub fn day_rows(tools: &Tools, names: &[&'static str]) -> Result<Vec<Row>, Stop> {
+    let scopes = tools.scopes;
+    eprintln!("measures a day of a collector with {scopes} scopes");
+    let day: Day = of_process("day", scopes)?;
+    let row = |(name, what, unit, figure): &Figure| {
+        let measured = blocks::alone(&[figure(&day, scopes as f64)]);
+        let what = format!("{what}, {} scopes", thousands(scopes as f64));
+        row(format!("day-{name}"), what, unit, Vec::new(), measured)
+    };
+    Ok(day::FIGURES.iter().map(row).filter(|row| names.contains(&row.name.as_str())).collect())
+}
+
 /// Feeds that are polled each second, by the name of their row.
 const POLLED: [(&str, usize); 3] = [("resident-10", 10), ("resident-100", 100), ("resident-400", 400)];
 
@@ -139,33 +154,33 @@ pub fn polled_rows(tools: &Tools, names: &[&'static str]) -> Result<Vec<Row>, St
 const COLLECTOR: &str = "collector-of";
 
 /// Returns the figures of a collector in a process of its own.
-fn of_process<T: DeserializeOwned>(what: &str, feeds: usize) -> Result<T, String> {
+fn of_process<T: DeserializeOwned>(what: &str, number: usize) -> Result<T, String> {
     let program = std::env::current_exe().map_err(|error| format!("this program has no file: {error}"))?;
     let mut command = Command::new(program);
-    command.args([COLLECTOR, what, &feeds.to_string()]).stderr(Stdio::inherit());
+    command.args([COLLECTOR, what, &number.to_string()]).stderr(Stdio::inherit());
     let output = command.output().map_err(|error| format!("failed to start a collector: {error}"))?;
     if !output.status.success() {
-        return Err(format!("a collector with {feeds} feeds ended with {}", output.status));
+        return Err(format!("the collector {what} {number} ended with {}", output.status));
     }
-    serde_json::from_slice(&output.stdout).map_err(|error| format!("a collector with {feeds} feeds: {error}"))
+    serde_json::from_slice(&output.stdout).map_err(|error| format!("the collector {what} {number}: {error}"))
 }
 
 /// Acts as such a collector, or as the compiler of its plugin, if this process was started as one.
 pub fn as_told() -> Option<ExitCode> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let (what, feeds) = match words[..] {
+    let (what, number) = match words[..] {
         [source_host::plugin::compiler::COMMAND, ..] => {
             let numbers: Vec<String> = words[1..].iter().map(|word| (*word).to_owned()).collect();
             return Some(ExitCode::from(source_host::plugin::compiler::serve(&numbers)));
         }
-        [COLLECTOR, what, feeds] => (what, feeds.parse().unwrap_or_default()),
+        [COLLECTOR, what, number] => (what, number.parse().unwrap_or_default()),
         _ => return None,
     };
     // Before a thread starts, as in `run`.
     host_harness::run::memory::hold_little();
     source_host::plugin::engine::open_page_map();
-    Some(match told(what, feeds) {
+    Some(match told(what, number) {
         Ok(told) if crate::printed(&told).is_ok() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
@@ -175,11 +190,12 @@ pub fn as_told() -> Option<ExitCode> {
     })
 }
 
-fn told(what: &str, feeds: usize) -> Result<String, String> {
+fn told(what: &str, number: usize) -> Result<String, String> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
     match what {
-        "scaled" => serde_json::to_string(&runtime.block_on(collector::scaled(feeds))?),
+        "day" => serde_json::to_string(&runtime.block_on(day::day(number))?),
+        "scaled" => serde_json::to_string(&runtime.block_on(collector::scaled(number))?),
         _ => serde_json::to_string(&runtime.block_on(collector::in_flight())?),
     }
     .map_err(|error| error.to_string())

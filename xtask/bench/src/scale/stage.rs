@@ -7,17 +7,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use host_harness::admitted::AdmittedFeed;
 use host_harness::admitted::tenants::Tenants;
 use host_harness::collector::Collector;
 use host_harness::collector::work::Pipeline;
-use host_harness::config::{self, admission};
+use host_harness::config::{self, StateConfig, admission};
 use host_harness::metrics::MetricsLevel;
+use host_harness::sink::SinkConfig;
+use host_harness::store::budget::Budgets;
 use host_harness::store::shards::{Lease, Shards};
 use host_harness::store::{PollRecord, StoreError};
 use host_harness::{built_in, limits, run};
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 use source_host::clock::Clock;
+use source_host::limits::milliseconds;
+use source_host::network::client::Network;
 use source_host::{Compiler, IncomingResponse, OutgoingRequest, Transport, TransportFuture};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -25,7 +30,6 @@ use tokio::sync::watch;
 use crate::blocks;
 use crate::input;
 use crate::sandbox;
-use crate::scale::collector::configuration;
 
 /// Transactions of which the time is the median.
 const TRANSACTIONS: usize = 201;
@@ -42,58 +46,148 @@ pub(super) struct Stage {
     pub(super) service: Arc<Service>,
     pub(super) pipeline: Pipeline,
     pub(super) collector: Collector,
-    _folder: TempDir,
+    ground: Ground,
+    /// The number of answered polls, and since when the stage knows it.
+    answered: (u64, Instant),
+}
+
+/// All that a collector needs to start.
+struct Ground {
+    state: StateConfig,
+    budgets: Budgets,
+    sinks: Vec<SinkConfig>,
+    network: Network,
+    tenants: Arc<Tenants>,
+    feeds: Vec<Arc<AdmittedFeed>>,
+    folder: TempDir,
+}
+
+impl Ground {
+    /// Opens the store, and starts a collector.
+    async fn opened(&self, clock: &Skipping) -> Result<(Pipeline, Collector), String> {
+        let failed = |error: &dyn std::fmt::Display| format!("the collector of {} feeds: {error}", self.feeds.len());
+        let store = run::store(&self.state).await.map_err(|error| failed(&error))?;
+        let (output, shards) = (Arc::new(Mutex::new(std::io::sink())), Shards::sole());
+        let pipeline = run::pipeline((store, &shards), self.budgets, &self.sinks, &self.network, &clock.read, output);
+        let pipeline = pipeline.await.map_err(|error| failed(&error))?;
+        let (tenants, feeds) = (Arc::clone(&self.tenants), self.feeds.clone());
+        let collector = Collector::new(pipeline.clone(), tenants, feeds, limits::POLLS, limits::POLLS_OF_TENANT).await;
+        Ok((pipeline, collector.map_err(|error| failed(&error))?))
+    }
+}
+
+/// A stage without its collector.
+pub(super) struct Closed {
+    clock: Skipping,
+    service: Arc<Service>,
+    ground: Ground,
+}
+
+impl Closed {
+    /// The folder of the store's files.
+    pub(super) fn folder(&self) -> &Path {
+        self.ground.folder.path()
+    }
+
+    /// Starts a collector.
+    pub(super) async fn opened(self) -> Result<Stage, String> {
+        let Closed { clock, service, ground } = self;
+        let (pipeline, collector) = ground.opened(&clock).await?;
+        Ok(Stage { clock, service, pipeline, collector, ground, answered: (0, Instant::now()) })
+    }
 }
 
 impl Stage {
-    pub(super) async fn start(feeds: usize, controls: u32) -> Result<Stage, String> {
+    /// Admits the feeds of a configuration, and starts their collector. The service counts the polls that the transport
+    /// hands to it.
+    pub(super) async fn start(
+        clock: Skipping,
+        configuration: &str,
+        (service, transport): (Arc<Service>, Arc<dyn Transport>),
+    ) -> Result<Stage, String> {
         let folder = tempfile::tempdir().map_err(|error| format!("failed to make a temporary folder: {error}"))?;
-        let clock = Skipping::new();
-        let service = Arc::new(Service::new(controls));
-        let mut config = config::parse(&folder.path().join("collector.toml"), &configuration(feeds), None, &|_| None);
+        let mut config = config::parse(&folder.path().join("collector.toml"), configuration, None, &|_| None);
         let (budgets, sinks) = (config.collector.budgets, std::mem::take(&mut config.sinks));
         let state = config.collector.state.clone();
-        let failed = |error: &dyn std::fmt::Display| format!("the collector of {feeds} feeds: {error}");
+        let failed = |error: &dyn std::fmt::Display| format!("the collector's feeds: {error}");
         let host = built_in::host(None, Compiler::this_program()).map_err(|error| failed(&error))?;
         let checked = admission::check(&host, config, None, &clock.read).await.map_err(|error| failed(&error))?;
-        let store = run::store(&state).await.map_err(|error| failed(&error))?;
-        let output = Arc::new(Mutex::new(std::io::sink()));
-        let shards = Shards::sole();
-        let pipeline = run::pipeline((store, &shards), budgets, &sinks, &checked.network, &clock.read, output);
-        let pipeline = pipeline.await.map_err(|error| failed(&error))?;
-        let transport = Arc::clone(&service) as Arc<dyn Transport>;
         let tenants = Arc::new(Tenants::new(move |_| Ok(Arc::clone(&transport))));
-        let feeds = run::compact(checked.feeds);
-        let collector = Collector::new(pipeline.clone(), tenants, feeds, limits::POLLS, limits::POLLS_OF_TENANT).await;
-        let collector = collector.map_err(|error| failed(&error))?;
-        Ok(Stage { clock, service, pipeline, collector, _folder: folder })
+        let (network, feeds) = (checked.network, run::compact(checked.feeds));
+        Closed { clock, service, ground: Ground { state, budgets, sinks, network, tenants, feeds, folder } }
+            .opened()
+            .await
+    }
+
+    /// Ends the collector, and closes its store.
+    pub(super) async fn closed(self) -> Closed {
+        let Stage { clock, service, pipeline, collector, ground, .. } = self;
+        collector.stop(limits::SHUTDOWN_POLLS).await;
+        pipeline.close().await;
+        Closed { clock, service, ground }
     }
 
     /// Goes on until the service answered so many polls, and nothing is in flight.
     pub(super) async fn drive(&mut self, polls: u64) -> Result<(), String> {
-        let (mut answered, mut since) = (self.service.polls(), Instant::now());
-        while self.service.polls() < polls || !self.collector.is_idle() {
-            let now_answered = self.service.polls();
-            if now_answered > answered {
-                (answered, since) = (now_answered, Instant::now());
-            } else if since.elapsed() > LONGEST {
-                return Err(format!("no poll was answered for {LONGEST:?}, after {answered} of {polls}"));
+        self.answered = (self.service.polls(), Instant::now());
+        loop {
+            let begins = self.service.polls() < polls;
+            if !begins && self.collector.is_idle() {
+                return Ok(());
             }
-            if answered < polls {
-                self.collector.start_due();
+            self.turn(begins, u64::MAX).await?;
+        }
+    }
+
+    /// Goes on until this time, or until the service answered so many polls, and nothing is in flight. The collector drops
+    /// what is old and gives free memory back, as in `run`.
+    pub(super) async fn live(&mut self, until: u64, polls: u64) -> Result<(), String> {
+        self.answered = (self.service.polls(), Instant::now());
+        let (mut look, mut trim) = (0, 0);
+        loop {
+            let now = (self.clock.read)();
+            let begins = now < until && self.service.polls() < polls;
+            if !begins && self.collector.is_idle() {
+                return Ok(());
             }
-            let due = self.collector.next_due();
-            if self.collector.is_idle() {
-                let due = due.ok_or_else(|| format!("no feed is due after {answered} of {polls} polls"))?;
-                self.clock.skip_to(due);
-                continue;
+            if now >= look {
+                look = now + milliseconds(limits::WATCH);
+                self.collector.sweep();
+                if now >= trim && self.collector.is_idle() {
+                    trim = now + milliseconds(limits::TRIM);
+                    run::memory::give_back();
+                }
             }
-            let wait = due.map(|due| Duration::from_millis(due.saturating_sub((self.clock.read)())));
-            let wait = wait.unwrap_or(limits::WATCH).min(limits::WATCH);
-            tokio::select! {
-                () = self.collector.ended() => {}
-                () = tokio::time::sleep(wait) => {}
+            self.turn(begins, look.min(until)).await?;
+        }
+    }
+
+    /// Starts what is due, if anything begins. Then waits for the end of a job, or skips to the next due time, at most to
+    /// `furthest`.
+    async fn turn(&mut self, begins: bool, furthest: u64) -> Result<(), String> {
+        let (polls, (known, since)) = (self.service.polls(), self.answered);
+        if polls > known {
+            self.answered = (polls, Instant::now());
+        } else if since.elapsed() > LONGEST {
+            return Err(format!("no poll was answered for {LONGEST:?}, after {polls}"));
+        }
+        if begins {
+            self.collector.start_due();
+        }
+        let due = self.collector.next_due();
+        if self.collector.is_idle() {
+            let next = due.unwrap_or(u64::MAX).min(furthest);
+            if next == u64::MAX {
+                return Err(format!("no feed is due after {polls} polls"));
             }
+            self.clock.skip_to(next);
+            return Ok(());
+        }
+        let wait = due.map(|due| Duration::from_millis(due.saturating_sub((self.clock.read)())));
+        let wait = wait.unwrap_or(limits::WATCH).min(limits::WATCH);
+        tokio::select! {
+            () = self.collector.ended() => {}
+            () = tokio::time::sleep(wait) => {}
         }
         Ok(())
     }
@@ -199,6 +293,14 @@ impl Service {
         Duration::from_nanos(self.spent.load(Ordering::SeqCst))
     }
 
+    /// Does work of the service, whose processor time counts as the service's.
+    pub(super) fn counted<T>(&self, work: impl FnOnce() -> T) -> T {
+        let begun = time_of_thread();
+        let done = work();
+        self.spent.fetch_add(time_of_thread() - begun, Ordering::SeqCst);
+        done
+    }
+
     fn answer(&self, path: &str) -> String {
         let subscription = path.split('/').nth(2).unwrap_or_default();
         match Path::new(path).file_name().and_then(|name| name.to_str()) {
@@ -211,12 +313,8 @@ impl Service {
 
 impl Transport for Service {
     fn send(&self, request: OutgoingRequest) -> TransportFuture<'_> {
-        let begun = time_of_thread();
         let path = request.url.path();
-        let body = self.answer(path).into_bytes();
-        let headers = vec![("content-type".to_owned(), "application/json; charset=utf-8".to_owned())];
-        let answer = Ok(IncomingResponse { status: 200, headers, body });
-        self.spent.fetch_add(time_of_thread() - begun, Ordering::SeqCst);
+        let answer = Ok(self.counted(|| answered(self.answer(path))));
         if !path.ends_with("/secureScoreControls") {
             return Box::pin(ready(answer));
         }
@@ -230,6 +328,12 @@ impl Transport for Service {
             answer
         })
     }
+}
+
+/// Returns the answer with this document.
+pub(super) fn answered(body: String) -> IncomingResponse {
+    let headers = vec![("content-type".to_owned(), "application/json; charset=utf-8".to_owned())];
+    IncomingResponse { status: 200, headers, body: body.into_bytes() }
 }
 
 /// Returns the processor time of this thread in nanoseconds.

@@ -285,6 +285,61 @@ async fn a_move_is_refused_where_it_would_lose_something() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_with_a_character_that_postgresql_cannot_store_is_named_with_the_statement_that_mends_it() {
+    let server = Server::shared();
+    let database = server.database().await;
+    let url = server.url(&database, &database);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("one.db");
+    made(&file).await;
+    let connection = Connection::open(&file).unwrap();
+    let harm = |statement: &str| assert_eq!(connection.execute(statement, []).unwrap(), 1, "{statement}");
+    harm(
+        "UPDATE scope SET tenant = 'tenant-0' || char(0) || 'x'
+         WHERE number = (SELECT min(number) FROM scope WHERE tenant = 'tenant-0')",
+    );
+    harm("UPDATE outbox SET uid = 'uid' || char(0) || uid WHERE number = (SELECT max(number) FROM outbox)");
+    harm(
+        "UPDATE history SET title = 'A title' || char(0) WHERE (scope, subject, time) IN (
+             SELECT scope, subject, time FROM history WHERE subject = 'subject-1' ORDER BY scope, time LIMIT 1)",
+    );
+    // A file holds such texts.
+    let (number, scope, feed): (i64, String, String) = connection
+        .query_row("SELECT number, scope, feed FROM scope WHERE instr(tenant, char(0))", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .unwrap();
+    let path = file.to_str().unwrap();
+    let mended = |table: &str, column: &str, row: &str| {
+        let output = migrated(path, &url, None);
+        assert_eq!(output.status.code(), Some(1));
+        let (told, shown) = (said(&output), file.display());
+        let found = format!(
+            "the state in {shown}: found the character NUL (U+0000) in the column {column} of the table {table}, in the row \
+             with {row}"
+        );
+        assert!(told.contains(&found), "{told}\nexpected: {found}");
+        let statement = told.split_once("the statement ").and_then(|(_, rest)| rest.split_once(" in `sqlite3`"));
+        assert!(connection.execute(statement.unwrap().0, []).unwrap() > 0, "{told}");
+    };
+    mended("scope", "tenant", &format!("tenant \"tenant-0\\0x\", feed {feed:?}"));
+    let title = "UPDATE scope SET discovered = discovered || char(0) WHERE number = ?1";
+    connection.execute(title, [number]).unwrap();
+    mended("scope", "discovered", &format!("tenant \"tenant-0\", feed {feed:?}, scope {scope:?}, number {number}"));
+    mended("history", "title", "tenant \"tenant-");
+    mended("outbox", "uid", "tenant \"tenant-");
+    drop(connection);
+    let before = told(&file);
+    let output = migrated(path, &url, None);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["went_on"], true);
+    let back = folder.path().join("two.db");
+    assert_eq!(migrated(&url, back.to_str().unwrap(), None).status.code(), Some(0));
+    check_same(&back, &before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_takes_a_shard_that_a_move_closed_while_it_waited() {
     let server = Server::shared();
     let database = server.database().await;

@@ -12,7 +12,7 @@ use rusqlite::types::Value;
 use serde::{Deserialize, Serialize};
 use source_host::cause::Cause;
 use source_host::failpoint;
-use source_host::text::plain;
+use source_host::text::{self, plain};
 use uuid::Uuid;
 
 use super::{StoreError, StoreErrorKind, StorePlace, StoreResult};
@@ -69,6 +69,38 @@ impl MovedPart {
             MovedPart::Events => "waiting events",
             MovedPart::Delivered => "delivered events",
             MovedPart::Waits => "waits",
+        }
+    }
+
+    /// The table of its rows, in each kind of store.
+    pub fn table(self) -> &'static str {
+        match self {
+            MovedPart::Feeds => "feed",
+            MovedPart::Scopes => "scope",
+            MovedPart::States => "state",
+            MovedPart::Figures => "history",
+            MovedPart::Sums => "kept",
+            MovedPart::Events => "outbox",
+            MovedPart::Delivered => "delivered",
+            MovedPart::Waits => "throttle",
+        }
+    }
+
+    /// The names of its columns.
+    fn columns(self) -> &'static [&'static str] {
+        match self {
+            MovedPart::Feeds => &["tenant", "feed", "searched_with", "configured_as"],
+            MovedPart::Scopes => &["number", "feed", "scope", "tenant", "discovered", "standing", "figure"],
+            MovedPart::States => &["scope", "value"],
+            MovedPart::Figures => {
+                &["tenant", "scope", "subject", "time", "kind", "title", "value", "maximum", "weight"]
+            }
+            MovedPart::Sums => &["tenant", "feed", "bytes"],
+            MovedPart::Events => &["number", "sink", "tenant", "feed", "scope", "uid", "time", "body"],
+            MovedPart::Delivered => {
+                &["number", "sink", "tenant", "feed", "scope", "uid", "time", "body", "delivered", "until"]
+            }
+            MovedPart::Waits => &["credential", "origin", "until"],
         }
     }
 
@@ -182,6 +214,21 @@ pub enum MoveFault {
     /// A collector began to use it during the move.
     #[error("a collector has begun to use it during the move; stop that one, and begin again")]
     Disturbed,
+    /// A row has a text that the target cannot hold.
+    #[error(
+        "found the character NUL (U+0000) in the column {column} of the table {table}, in the row with {row}, expected a \
+         text without it: PostgreSQL stores no such text, and no collector writes one; cut the text off there, for example by \
+         the statement UPDATE {table} SET {column} = substr({column}, 1, instr({column}, char(0)) - 1) \
+         WHERE instr({column}, char(0)) in `sqlite3`, and run the same command again, which goes on"
+    )]
+    Nul {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// The columns that identify the row, with their values.
+        row: String,
+    },
     /// The target holds another state.
     #[error(
         "it holds another state ({scopes} scopes, {events} waiting events); move to an empty database or a new file"
@@ -241,6 +288,8 @@ pub trait Movable: Send {
     async fn leave(&mut self, id: &str) -> StoreResult<()>;
     /// Empties the store, and marks it as the target of a move. It has this salt from now on.
     async fn begin_target(&mut self, id: &str, other: &str, salt: &str) -> StoreResult<()>;
+    /// Says whether the store can hold texts with the character NUL.
+    fn holds_nul(&self) -> bool;
     /// Writes rows and the progress in one transaction.
     async fn write(&mut self, id: &str, part: MovedPart, rows: Vec<MovedRow>, progress: &str) -> StoreResult<()>;
     /// Completes the target and removes its mark.
@@ -348,6 +397,11 @@ async fn copy(
             (progress.part, progress.after) = (progress.part + 1, Vec::new());
             continue;
         }
+        if !to.holds_nul()
+            && let Some(nul) = chunk.rows.iter().find_map(|row| nul(part, row))
+        {
+            return Err(fault(from, nul));
+        }
         progress.after = chunk.last;
         progress.rows[progress.part] += chunk.rows.len() as u64;
         let words = serde_json::to_string(&progress).map_err(|error| StoreError {
@@ -361,6 +415,31 @@ async fn copy(
     }
     let rows = MovedPart::ALL.into_iter().zip(progress.rows).filter(|(part, _)| part.is_counted());
     Ok(rows.collect())
+}
+
+/// Bytes of a cell that a message shows.
+const SHOWN_BYTES: usize = 80;
+
+/// The columns that tell people which row of its table a row is.
+const TELLING: [&str; 10] =
+    ["tenant", "feed", "scope", "number", "sink", "subject", "uid", "time", "credential", "origin"];
+
+/// Returns the first text of a row that has the character NUL.
+fn nul(part: MovedPart, row: &[Cell]) -> Option<MoveFault> {
+    let cells = || part.columns().iter().copied().zip(row);
+    let (column, _) = cells().find(|(_, cell)| matches!(cell, Cell::Text(text) if text.contains('\0')))?;
+    let table = match (part, column) {
+        // A file has the tenants of these rows in another table.
+        (MovedPart::Feeds | MovedPart::Figures, "tenant") => MovedPart::Scopes.table(),
+        _ => part.table(),
+    };
+    let shown = |(column, cell): (&str, &Cell)| match cell {
+        Cell::Text(text) => Some(format!("{column} {:?}", text::cut(text, SHOWN_BYTES))),
+        Cell::Integer(number) => Some(format!("{column} {number}")),
+        _ => None,
+    };
+    let told = TELLING.iter().filter_map(|told| cells().find(|(column, _)| column == told).and_then(shown));
+    Some(MoveFault::Nul { table, column, row: told.collect::<Vec<_>>().join(", ") })
 }
 
 async fn counted(store: &mut dyn Movable) -> StoreResult<Vec<(MovedPart, u64)>> {

@@ -477,6 +477,10 @@ impl Movable for PostgresMovable {
         self.transaction(&steps).await
     }
 
+    fn holds_nul(&self) -> bool {
+        false
+    }
+
     async fn write(&mut self, id: &str, part: MovedPart, rows: Vec<MovedRow>, progress: &str) -> StoreResult<()> {
         let (kinds, texts) = writing(part);
         let place = |place, kind| if matches!(kind, ColumnKind::Shard) { tenant(part) } else { place };

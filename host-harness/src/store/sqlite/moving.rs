@@ -79,7 +79,8 @@ fn reading(part: MovedPart) -> (Vec<Cell>, &'static str, &'static [usize]) {
         ),
         MovedPart::Sums => (
             vec![text(), text()],
-            "SELECT tenant, feed, bytes FROM kept WHERE (tenant, feed) > (?1, ?2) ORDER BY tenant, feed LIMIT ?",
+            "SELECT tenant, feed, bytes FROM kept WHERE (tenant, feed) > (?1, ?2) AND bytes <> 0
+             ORDER BY tenant, feed LIMIT ?",
             &[0, 1],
         ),
         MovedPart::Events => (
@@ -129,19 +130,6 @@ fn writing(part: MovedPart) -> Option<&'static str> {
     })
 }
 
-fn table(part: MovedPart) -> &'static str {
-    match part {
-        MovedPart::Feeds => "feed",
-        MovedPart::Scopes => "scope",
-        MovedPart::States => "state",
-        MovedPart::Figures => "history",
-        MovedPart::Sums => "kept",
-        MovedPart::Events => "outbox",
-        MovedPart::Delivered => "delivered",
-        MovedPart::Waits => "throttle",
-    }
-}
-
 fn put(connection: &Connection, mark: &Mark) -> rusqlite::Result<()> {
     connection.execute("DELETE FROM move", [])?;
     let Mark { id, role, other, progress } = mark;
@@ -164,7 +152,7 @@ impl Movable for SqliteMovable {
 
     async fn count(&mut self, part: MovedPart) -> StoreResult<u64> {
         self.store.run(|connection| {
-            let count = connection.query_row(&format!("SELECT count(*) FROM {}", table(part)), [], |row| row.get(0));
+            let count = connection.query_row(&format!("SELECT count(*) FROM {}", part.table()), [], |row| row.get(0));
             count.map(|count: i64| count as u64)
         })
     }
@@ -221,7 +209,7 @@ impl Movable for SqliteMovable {
         self.store.run(|connection| {
             let transaction = connection.transaction()?;
             for part in MovedPart::ALL.into_iter().rev() {
-                transaction.execute(&format!("DELETE FROM {}", table(part)), [])?;
+                transaction.execute(&format!("DELETE FROM {}", part.table()), [])?;
             }
             transaction.execute("DELETE FROM delivered_bytes", [])?;
             transaction.execute("DELETE FROM sqlite_sequence", [])?;
@@ -229,6 +217,10 @@ impl Movable for SqliteMovable {
             put(&transaction, &mark)?;
             transaction.commit()
         })
+    }
+
+    fn holds_nul(&self) -> bool {
+        true
     }
 
     async fn write(&mut self, id: &str, part: MovedPart, rows: Vec<MovedRow>, progress: &str) -> StoreResult<()> {

@@ -340,6 +340,49 @@ async fn a_row_with_a_character_that_postgresql_cannot_store_is_named_with_the_s
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_whose_rows_changed_during_the_move_is_not_completed_and_the_move_can_begin_anew() {
+    let server = Server::shared();
+    let database = server.database().await;
+    let url = server.url(&database, &database);
+    let superuser = server.superuser(&database).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (file, back, new) = (folder.path().join("one.db"), folder.path().join("two.db"), folder.path().join("new.db"));
+    made(&file).await;
+    let (before, path) = (told(&file), file.to_str().unwrap());
+    let changed = |from: &str, to: &str, fix: &str| {
+        let output = migrated(from, to, None);
+        assert_eq!(output.status.code(), Some(1));
+        let told = said(&output);
+        let expected = format!("the state in {to}: found 2 feeds, expected the 3 that the move wrote: something else");
+        let whole = format!("{fix}. The state in {from} has all of its rows");
+        assert!(told.contains(&expected) && told.contains(&whole) && !told.contains("damaged"), "{told}");
+    };
+    let moved = |from: &str, to: &str| {
+        let output = migrated(from, to, None);
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(answer["went_on"], false);
+    };
+    assert_eq!(migrated(path, &url, Some("move-chunk:3")).status.signal(), Some(6));
+    let harm = "DELETE FROM host_harness.feed WHERE feed = 'feed-1'";
+    assert_eq!(superuser.execute(harm, &[]).await.unwrap(), 1);
+    changed(
+        path,
+        &url,
+        "run DROP SCHEMA host_harness CASCADE there, and then the same command again, which begins anew",
+    );
+    superuser.batch_execute("DROP SCHEMA host_harness CASCADE").await.unwrap();
+    moved(path, &url);
+    let second = back.to_str().unwrap();
+    assert_eq!(migrated(&url, second, Some("move-chunk:3")).status.signal(), Some(6));
+    let harmed = Connection::open(&back).unwrap().execute("DELETE FROM feed WHERE feed = 'feed-1'", []);
+    assert_eq!(harmed.unwrap(), 1);
+    changed(&url, second, "move to a new file");
+    moved(&url, new.to_str().unwrap());
+    check_same(&new, &before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_takes_a_shard_that_a_move_closed_while_it_waited() {
     let server = Server::shared();
     let database = server.database().await;

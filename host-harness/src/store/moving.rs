@@ -229,6 +229,24 @@ pub enum MoveFault {
         /// The columns that identify the row, with their values.
         row: String,
     },
+    /// The target has not the rows that the move wrote.
+    #[error(
+        "found {found} {part}, expected the {expected} that the move wrote: something else has changed them since, such as a \
+         collector that was woken, another program, or the crash of a server that syncs nothing; end that, and {fix}. The \
+         state in {from} has all of its rows"
+    )]
+    Changed {
+        /// The name of the part.
+        part: &'static str,
+        /// Number of the rows that are there.
+        found: u64,
+        /// Number of the rows that the move wrote.
+        expected: u64,
+        /// The way to begin anew.
+        fix: &'static str,
+        /// The place that is moved.
+        from: String,
+    },
     /// The target holds another state.
     #[error(
         "it holds another state ({scopes} scopes, {events} waiting events); move to an empty database or a new file"
@@ -367,8 +385,14 @@ pub async fn transfer(
     for (part, moved) in &rows {
         let found = to.count(*part).await?;
         if found != *moved {
-            let words = format!("found {found} {}, expected {moved}; it is not completed", part.name());
-            return Err(StoreError { place: to.place().clone(), what: StoreErrorKind::Damaged(Cause::new(words)) });
+            let fix = match to.place() {
+                StorePlace::File(_) => "move to a new file",
+                StorePlace::Server(_) => {
+                    "run DROP SCHEMA host_harness CASCADE there, and then the same command again, which begins anew"
+                }
+            };
+            let (part, expected, from) = (part.name(), *moved, from.place().to_string());
+            return Err(fault(to, MoveFault::Changed { part, found, expected, fix, from }));
         }
     }
     let last_event = from.last_event().await?;

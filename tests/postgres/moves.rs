@@ -383,6 +383,59 @@ async fn a_target_whose_rows_changed_during_the_move_is_not_completed_and_the_mo
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_full_disk_or_a_lost_connection_the_same_command_goes_on_and_the_error_says_so() {
+    let server = Server::shared();
+    let database = server.database().await;
+    let url = server.url(&database, &database);
+    let superuser = server.superuser(&database).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (file, back) = (folder.path().join("one.db"), folder.path().join("two.db"));
+    made(&file).await;
+    let (before, path) = (told(&file), file.to_str().unwrap());
+    // The server fails as it does when its disk is full, or when somebody ends its sessions.
+    let interrupted = async |table: &str, fault: &str, words: &str| {
+        let trigger = format!(
+            "SET search_path = host_harness;
+             CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN {fault}; RETURN NEW; END $$;
+             CREATE TRIGGER fails BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION fails()"
+        );
+        superuser.batch_execute(&trigger).await.unwrap();
+        let output = migrated(path, &url, None);
+        assert_eq!(output.status.code(), Some(1));
+        let told = said(&output);
+        assert!(told.contains(&format!("error: the state in {url}: {words}")), "{told}");
+        assert!(!told.contains("poll") && !told.contains("collector"), "{told}");
+        superuser.batch_execute("DROP FUNCTION fails CASCADE").await.unwrap();
+        let rest = told.split_once(" rows of the state are moved; the same command goes on with the others");
+        let (moved, all) = rest.unwrap().0.rsplit_once("; ").unwrap().1.split_once(" of ").unwrap();
+        (moved.parse::<u64>().unwrap(), all.parse::<u64>().unwrap())
+    };
+    // The tables are there.
+    assert_eq!(migrated(path, &url, Some("move-begun:1")).status.signal(), Some(6));
+    let full = "RAISE EXCEPTION 'could not extend file' USING ERRCODE = '53100'";
+    let first = interrupted("state", full, "the disk is full, expected room for the state; make room there; ").await;
+    let end = "PERFORM pg_terminate_backend(pg_backend_pid())";
+    let lost = format!("the connection to 127.0.0.1:{} was lost (", server.port);
+    let second = interrupted("outbox", end, &lost).await;
+    assert_eq!(first.1, second.1);
+    // Three feeds and twelve scopes.
+    assert!(first.0 == 15 && second.0 > first.0 + 12 && second.0 < second.1, "{first:?} {second:?}");
+    let output = migrated(path, &url, None);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["went_on"], true);
+    assert_eq!(migrated(&url, back.to_str().unwrap(), None).status.code(), Some(0));
+    check_same(&back, &before);
+    // Where nothing has begun.
+    let nowhere = migrated(&format!("postgres://{database}@127.0.0.1:1/{database}"), path, None);
+    assert!(
+        said(&nowhere).contains("nothing was moved by this attempt; run the same command again"),
+        "{}",
+        said(&nowhere)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_takes_a_shard_that_a_move_closed_while_it_waited() {
     let server = Server::shared();
     let database = server.database().await;

@@ -9,7 +9,7 @@ use host_harness::config::{self, StateConfig};
 use host_harness::environment;
 use host_harness::limits;
 use host_harness::store::StoreResult;
-use host_harness::store::moving::{Movable, Moved, transfer};
+use host_harness::store::moving::{Movable, Moved, interrupted, transfer};
 use host_harness::store::postgres::moving::PostgresMovable;
 use host_harness::store::sqlite::moving::SqliteMovable;
 use parking_lot::Mutex;
@@ -80,10 +80,13 @@ pub async fn migrate(
 }
 
 async fn opened(place: &StateConfig, is_target: bool) -> StoreResult<Box<dyn Movable>> {
-    Ok(match place {
-        StateConfig::File(file) => Box::new(SqliteMovable::open(file, is_target)?),
-        StateConfig::Server(address) => Box::new(PostgresMovable::open(address, is_target).await?),
-    })
+    let opened: StoreResult<Box<dyn Movable>> = match place {
+        StateConfig::File(file) => SqliteMovable::open(file, is_target).map(|file| Box::new(file) as _),
+        StateConfig::Server(address) => {
+            PostgresMovable::open(address, is_target).await.map(|database| Box::new(database) as _)
+        }
+    };
+    opened.map_err(|error| interrupted(error, None))
 }
 
 fn shown(moved: &Moved) -> String {

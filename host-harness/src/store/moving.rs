@@ -8,6 +8,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use rusqlite::types::Value;
 use serde::{Deserialize, Serialize};
 use source_host::cause::Cause;
@@ -15,6 +16,7 @@ use source_host::failpoint;
 use source_host::text::{self, plain};
 use uuid::Uuid;
 
+use super::postgres::fault::ServerFault;
 use super::{StoreError, StoreErrorKind, StorePlace, StoreResult};
 
 /// The value of a column.
@@ -229,6 +231,14 @@ pub enum MoveFault {
         /// The columns that identify the row, with their values.
         row: String,
     },
+    /// A disk was full, or a connection was lost: another attempt may succeed.
+    #[error("{}; {}", words(cause), resumption(*rows))]
+    Interrupted {
+        /// The cause.
+        cause: Box<StoreErrorKind>,
+        /// Numbers of the rows that are at the target and of all rows; `None` before the first one.
+        rows: Option<(u64, u64)>,
+    },
     /// The target has not the rows that the move wrote.
     #[error(
         "found {found} {part}, expected the {expected} that the move wrote: something else has changed them since, such as a \
@@ -257,6 +267,43 @@ pub enum MoveFault {
         /// Number of its waiting events.
         events: u64,
     },
+}
+
+/// The words about a cause in a move, after which no collector connects again or repeats a poll.
+fn words(cause: &StoreErrorKind) -> String {
+    match cause {
+        StoreErrorKind::Full => "the disk is full, expected room for the state; make room there".to_owned(),
+        StoreErrorKind::Server(ServerFault::Lost { host, cause }) => {
+            format!("the connection to {host} was lost ({cause}); see that the server runs")
+        }
+        other => other.to_string(),
+    }
+}
+
+fn resumption(rows: Option<(u64, u64)>) -> String {
+    match rows {
+        Some((moved, all)) => {
+            format!("{moved} of {all} rows of the state are moved; the same command goes on with the others")
+        }
+        None => "nothing was moved by this attempt; run the same command again".to_owned(),
+    }
+}
+
+/// Says how much was moved before an error after which the move can go on.
+pub fn interrupted(error: StoreError, rows: Option<(u64, u64)>) -> StoreError {
+    let may_pass = match &error.what {
+        StoreErrorKind::Full | StoreErrorKind::Busy => true,
+        StoreErrorKind::Server(fault) => fault.may_pass(),
+        _ => false,
+    };
+    let StoreError { place, what } = error;
+    match may_pass {
+        true => {
+            let what = StoreErrorKind::Move(MoveFault::Interrupted { cause: Box::new(what), rows });
+            StoreError { place, what }
+        }
+        false => StoreError { place, what },
+    }
 }
 
 impl MoveFault {
@@ -338,6 +385,20 @@ pub async fn transfer(
     to: &mut dyn Movable,
     tells: impl Fn(u64, u64) + Send + Sync,
 ) -> StoreResult<Moved> {
+    let reached = Mutex::new(None);
+    let remembers = |moved, all| {
+        *reached.lock() = Some((moved, all));
+        tells(moved, all);
+    };
+    let moved = moved(from, to, remembers).await;
+    moved.map_err(|error| interrupted(error, *reached.lock()))
+}
+
+async fn moved(
+    from: &mut dyn Movable,
+    to: &mut dyn Movable,
+    tells: impl Fn(u64, u64) + Send + Sync,
+) -> StoreResult<Moved> {
     let (source, target) = (from.mark().await?, to.mark().await?);
     let role = |mark: &Option<Mark>| mark.as_ref().map(|mark| mark.role);
     if role(&source) == Some(Role::Target) {
@@ -415,6 +476,11 @@ async fn copy(
         all += from.count(part).await?;
     }
     progress.rows.resize(MovedPart::ALL.len(), 0);
+    let tells = |progress: &MoveProgress| {
+        let counted = MovedPart::ALL.iter().zip(&progress.rows).filter(|(part, _)| part.is_counted());
+        tells(counted.map(|(_, rows)| rows).sum(), all);
+    };
+    tells(&progress);
     while let Some(part) = MovedPart::ALL.get(progress.part).copied() {
         let chunk = from.read(part, &progress.after).await?;
         if chunk.rows.is_empty() {
@@ -434,8 +500,7 @@ async fn copy(
         })?;
         to.write(id, part, chunk.rows, &words).await?;
         failpoint::pass("move-chunk");
-        let counted = MovedPart::ALL.iter().zip(&progress.rows).filter(|(part, _)| part.is_counted());
-        tells(counted.map(|(_, rows)| rows).sum(), all);
+        tells(&progress);
     }
     let rows = MovedPart::ALL.into_iter().zip(progress.rows).filter(|(part, _)| part.is_counted());
     Ok(rows.collect())

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -433,6 +433,32 @@ async fn after_a_full_disk_or_a_lost_connection_the_same_command_goes_on_and_the
         "{}",
         said(&nowhere)
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_move_is_told_and_done_though_nobody_reads_its_rows() {
+    let server = Server::shared();
+    let database = server.database().await;
+    let url = server.url(&database, &database);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("one.db");
+    made(&file).await;
+    let moved = |stdout: Stdio| {
+        let mut command = command();
+        command.arg("migrate").arg("--from").arg(&file).args(["--to", &url]).stdout(stdout);
+        command.output().unwrap()
+    };
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = moved(writer.into());
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(said(&output).contains(&format!("the state is in {url} now; ")), "{}", said(&output));
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = moved(full.into());
+    assert_eq!(output.status.code(), Some(1));
+    let told = said(&output);
+    assert!(told.contains(&format!("the state is in {url} already")), "{told}");
+    assert!(told.contains("failed to write to standard output: No space left"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -64,13 +64,14 @@ pub async fn redeliver(
         true => object(&query, &counts, dry_run) + "\n",
         false => shown(&query, &counts, dry_run),
     };
-    io::stdout().write_all(text.as_bytes()).context(STDOUT)?;
+    let written = io::stdout().write_all(text.as_bytes()).context(STDOUT);
+    // The events are back, whoever reads the numbers.
     if events == 0 {
         say!("the state keeps no such events; a sink keeps events that it delivered while it had `keep_delivered`");
     } else if !dry_run {
         say!("{events} events of {bytes} bytes wait for the sink {}: the next `run` delivers them", query.sink);
     }
-    Ok(u8::from(events == 0))
+    written.map(|()| u8::from(events == 0))
 }
 
 /// A store with delivered events, which no collector uses.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, maybe_done};
+use futures_util::poll;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use source_host::cause::Cause;
@@ -238,18 +239,35 @@ impl Connection {
         Ok(self.rows(text, parameters).await?.into_iter().next())
     }
 
-    /// Sends statements one after the other without waiting, and returns the rows of each. After an error in a
-    /// transaction, the server refuses its other statements, and turns a commit into a rollback.
+    /// Sends the statements of a transaction one after the other without waiting, and returns the rows of each. After an
+    /// error, the server refuses the other statements of the transaction, and turns a commit into a rollback. A statement
+    /// that cannot be sent is one that the server knows nothing of: no later one is sent, and the transaction is rolled
+    /// back.
     pub async fn pipeline(&self, steps: &[SentStatement<'_>]) -> Result<Vec<Vec<Row>>, StoreErrorKind> {
         let mut statements = Vec::new();
         for (text, _) in steps {
-            statements.push(self.statement(text).await?);
+            match self.statement(text).await {
+                Ok(statement) => statements.push(statement),
+                Err(error) => {
+                    self.roll_back().await;
+                    return Err(error);
+                }
+            }
         }
-        // Each question is sent when it is polled first, which happens in their order.
         let questions = statements.iter().zip(steps);
         let questions = questions.map(|(statement, (_, parameters))| self.client.query(statement, parameters));
-        let answers: Result<_, _> = join_all(questions).await.into_iter().collect();
-        answers.map_err(|error| self.sorted(error))
+        match in_order(questions).await {
+            InOrder::All(answers) => answers.map_err(|error| self.sorted(error)),
+            InOrder::Part(error) => {
+                self.roll_back().await;
+                Err(self.sorted(error))
+            }
+        }
+    }
+
+    /// If the connection is lost, the server rolls back by itself.
+    pub async fn roll_back(&self) {
+        let _ = self.run("ROLLBACK").await;
     }
 
     /// Runs statements without parameters.
@@ -265,6 +283,35 @@ impl Connection {
             Asked::Other(cause) => StoreErrorKind::Other(cause),
         }
     }
+}
+
+/// The fate of questions that are sent one after the other.
+#[derive(Debug, PartialEq)]
+enum InOrder<T, E> {
+    /// All were sent. The first error, or all answers.
+    All(Result<Vec<T>, E>),
+    /// One failed at once, and those after it were not sent.
+    Part(E),
+}
+
+/// Asks questions in their order. Each is sent when it is polled first; its parameters may turn out not to fit.
+async fn in_order<T, E, F>(questions: impl Iterator<Item = F>) -> InOrder<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let mut asked: Vec<_> = questions.map(|question| Box::pin(maybe_done(question))).collect();
+    for question in &mut asked {
+        let _ = poll!(question.as_mut());
+        let has_failed = matches!(question.as_mut().output_mut(), Some(Err(_)));
+        if has_failed && let Some(Err(error)) = question.as_mut().take_output() {
+            return InOrder::Part(error);
+        }
+    }
+    let answers = join_all(asked.iter_mut().map(|question| async {
+        question.as_mut().await;
+        question.as_mut().take_output()
+    }));
+    InOrder::All(answers.await.into_iter().flatten().collect())
 }
 
 /// A connection that all share, made anew when it was lost. Statements of several users follow each other on the way to
@@ -349,5 +396,38 @@ impl Link {
         if current.as_ref().is_some_and(|connection| Arc::ptr_eq(connection, with)) {
             *current = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_sent_after_a_statement_that_cannot_be_sent() {
+        let sent = RefCell::new(Vec::new());
+        let question = |name: &'static str, fits: bool, answer: Result<u8, &'static str>| {
+            let sent = &sent;
+            async move {
+                if !fits {
+                    return Err("does not fit");
+                }
+                sent.borrow_mut().push(name);
+                tokio::task::yield_now().await;
+                answer
+            }
+        };
+        let transaction =
+            |fits| [question("first", true, Ok(1)), question("second", fits, Ok(2)), question("COMMIT", true, Ok(3))];
+        assert_eq!(in_order(transaction(false).into_iter()).await, InOrder::Part("does not fit"));
+        assert_eq!(sent.take(), ["first"]);
+        assert_eq!(in_order(transaction(true).into_iter()).await, InOrder::All(Ok(vec![1, 2, 3])));
+        assert_eq!(sent.take(), ["first", "second", "COMMIT"]);
+        // The server has all of them, and answers the commit with a rollback.
+        let refused = [question("first", true, Err("refused")), question("COMMIT", true, Ok(3))];
+        assert_eq!(in_order(refused.into_iter()).await, InOrder::All(Err("refused")));
+        assert_eq!(sent.take(), ["first", "COMMIT"]);
     }
 }

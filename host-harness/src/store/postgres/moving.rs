@@ -79,8 +79,7 @@ impl PostgresMovable {
         let done = match self.connection.pipeline(&all).await {
             Ok(_) => self.connection.run("COMMIT").await,
             Err(error) => {
-                // If the connection is lost, the server rolls back.
-                let _ = self.connection.run("ROLLBACK").await;
+                self.connection.roll_back().await;
                 Err(error)
             }
         };

@@ -177,8 +177,7 @@ pub(super) async fn write(
     let (plan, results) = match decided {
         Ok(decided) => decided,
         Err(error) => {
-            // If the connection is lost, the server rolls back.
-            let _ = connection.run("ROLLBACK").await;
+            connection.roll_back().await;
             return Err(FailedWrite { error, results: None, began });
         }
     };

@@ -1,10 +1,14 @@
 //! `poll --state` and `status` with a state in a database.
 
+use std::sync::Arc;
+
+use host_harness::store::Store;
 use host_harness::store::fleet::FleetStore;
+use host_harness::store::shards::shard_of;
 use serde_json::Value;
 use source_simulator::estate::Estate;
 
-use super::{all, open};
+use super::{all, open, poll};
 use crate::support::postgres::Server;
 use crate::support::process::Scene;
 
@@ -70,4 +74,22 @@ async fn a_poll_shares_a_database_with_other_collectors_and_status_lists_them() 
     let (_, shown, _) = run(&["status", "collector.toml", "--tenant", "tenant-1"]);
     assert!(shown.trim_end().lines().last().unwrap().starts_with("tenant-1: shard "), "{shown}");
     FleetStore::leave(&store, &super::member("one").id).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_tells_of_events_for_sinks_that_it_lacks_when_it_takes_over_their_shards() {
+    let server = Server::shared();
+    let database = server.database().await;
+    let url = server.url(&database, &database);
+    let scene = Scene::of(Estate::sized(2, 1)).await;
+    scene.write(&format!("[collector]\nstate = \"{url}\"\n"));
+    let store = open(&url).await.unwrap();
+    let leases = all(&store, "one").await;
+    let shard = shard_of("tenant-1", FleetStore::shards(&store));
+    let record = poll(leases[usize::from(shard)], "tenant-1", "tenant-1-scores", "scope", &["x", "y"]);
+    store.commit(Arc::new(record)).await.unwrap();
+    let mut process = scene.run(&[]);
+    process.hears("collecting 2 feeds");
+    FleetStore::leave(&store, &super::member("one").id).await.unwrap();
+    process.hears("2 events wait for the sink lake, which is not configured any more; they stay until it is");
 }

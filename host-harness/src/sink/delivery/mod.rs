@@ -218,7 +218,7 @@ impl Deliveries {
             count.add(signed(row.events), signed(row.bytes));
         }
         let lost = inner.lost(&backlog);
-        inner.tell_lost(&lost);
+        inner.tell_all_lost(&lost);
         drop(inner);
         self.shared.check_outboxes();
         for row in backlog {
@@ -238,6 +238,8 @@ impl Deliveries {
             let count = inner.waiting.entry((row.sink.clone(), row.tenant.clone())).or_default();
             count.add(signed(row.events), signed(row.bytes));
         }
+        let lost = inner.lost(backlog);
+        inner.tell_lost(&lost);
         drop(inner);
         self.shared.check_outboxes();
         for row in backlog {
@@ -393,7 +395,7 @@ impl Deliveries {
             if only.is_none() {
                 let mut inner = deliveries.shared.inner.lock();
                 let lost = inner.lost(&backlog);
-                inner.tell_lost(&lost);
+                inner.tell_all_lost(&lost);
             }
             for row in backlog.iter().filter(|row| only.as_ref().is_none_or(|only| *only == row.sink)) {
                 deliveries.wake(&row.sink, &row.tenant, &row.feed);

@@ -48,7 +48,13 @@ impl Inner {
         lost
     }
 
-    /// Logs once how many events wait for sinks outside the configuration.
+    /// Logs once how many events wait for sinks outside the configuration, by the backlog of all held shards.
+    pub(super) fn tell_all_lost(&mut self, lost: &BTreeMap<String, u64>) {
+        self.told_lost.retain(|sink| lost.contains_key(sink));
+        self.tell_lost(lost);
+    }
+
+    /// The same, by the backlog of newly leased shards.
     pub(super) fn tell_lost(&mut self, lost: &BTreeMap<String, u64>) {
         for (sink, events) in lost.iter().filter(|(sink, _)| !self.told_lost.contains(*sink)) {
             tracing::warn!(
@@ -57,7 +63,7 @@ impl Inner {
                 "{events} events wait for the sink {sink}, which is not configured any more; they stay until it is"
             );
         }
-        self.told_lost = lost.keys().cloned().collect();
+        self.told_lost.extend(lost.keys().cloned());
     }
 
     /// Returns the reason why a tenant's events do not reach a sink.

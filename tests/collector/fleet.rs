@@ -9,7 +9,7 @@ use host_harness::collector::expected_work;
 use host_harness::fleet::keeper::{FleetWatch, Keeper};
 use host_harness::limits;
 use host_harness::store::SharedStore;
-use host_harness::store::fleet::{FleetMember, MemberId};
+use host_harness::store::fleet::{FleetMember, MemberId, ShardWork};
 use host_harness::store::shards::{Shards, SteadyClock, shard_of};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -25,6 +25,27 @@ use crate::support::stage::{Secrets, Stage};
 
 const TENANTS: u32 = 12;
 
+fn clock(scene: &Scene) -> SteadyClock {
+    let (begun, now) = (Instant::now(), Arc::clone(&scene.now));
+    Arc::new(move || begun + Duration::from_millis(now.load(Ordering::SeqCst).saturating_sub(NOON)))
+}
+
+/// Returns the keeper of a collector, the collector's row, its store, and its shards: none yet.
+fn kept(
+    scene: &Scene,
+    database: &Arc<Database>,
+    name: &str,
+    work: Vec<ShardWork>,
+) -> ((Keeper, FleetWatch), Arc<Mutex<FleetMember>>, SharedStore, Shards) {
+    let (id, clock) = (MemberId(name.to_owned()), clock(scene));
+    let store: SharedStore = Arc::new(Connection { database: Arc::clone(database), id: id.clone() });
+    let (name, version, configuration) = (name.to_owned(), String::new(), ShortDigest::default());
+    let member = FleetMember { id, name, version, configuration, listen: None, work };
+    let (member, shards) = (Arc::new(Mutex::new(member)), Shards::none_of(SHARDS, Arc::clone(&clock)));
+    let keeper = Keeper::new(Arc::clone(&store), shards.clone(), clock, Arc::clone(&member));
+    (keeper, member, store, shards)
+}
+
 /// A collector of the fleet.
 struct Ship {
     stage: Stage,
@@ -35,21 +56,7 @@ struct Ship {
 
 impl Ship {
     async fn start(scene: &Scene, database: &Arc<Database>, name: &str, text: &str) -> Ship {
-        let (begun, now) = (Instant::now(), Arc::clone(&scene.now));
-        let clock: SteadyClock =
-            Arc::new(move || begun + Duration::from_millis(now.load(Ordering::SeqCst).saturating_sub(NOON)));
-        let shards = Shards::none_of(SHARDS, Arc::clone(&clock));
-        let id = MemberId(name.to_owned());
-        let store: SharedStore = Arc::new(Connection { database: Arc::clone(database), id: id.clone() });
-        let member = Arc::new(Mutex::new(FleetMember {
-            id,
-            name: name.to_owned(),
-            version: String::new(),
-            configuration: ShortDigest::default(),
-            listen: None,
-            work: expected_work(&[], SHARDS),
-        }));
-        let (mut keeper, watch) = Keeper::new(Arc::clone(&store), shards.clone(), clock, Arc::clone(&member));
+        let ((mut keeper, watch), member, store, shards) = kept(scene, database, name, expected_work(&[], SHARDS));
         keeper.turn().await;
         let transport = Arc::clone(&scene.service) as Arc<dyn Transport>;
         let stage = Stage::on((store, &shards), &scene.file(), text, &Secrets::new(), &scene.now, transport).await;
@@ -150,6 +157,37 @@ async fn two_collectors_share_the_tenants_and_poll_each_scope_once() {
     all.dedup();
     assert_eq!(all.len(), count);
     assert!(events.iter().all(|event| event["activity_name"] != "Update"));
+}
+
+#[tokio::test]
+async fn one_poll_beside_collectors_has_the_shards_that_it_needs_and_no_others() {
+    let scene = Scene::new(Estate::sized(TENANTS, 1));
+    let (database, text) = (Database::new(&scene.now), feeds(&scene));
+    // It begins while nobody runs, and lasts while collectors start.
+    let needed = BTreeSet::from([3, 4]);
+    let ((keeper, _), _, _, shards) = kept(&scene, &database, "once", Vec::new());
+    let mut once = keeper.of_one_poll(needed.clone());
+    once.turn().await;
+    let held = || shards.held().iter().map(|lease| lease.shard).collect::<BTreeSet<u16>>();
+    assert_eq!(held(), needed);
+    let mut one = Ship::start(&scene, &database, "one", &text).await;
+    let mut two = Ship::start(&scene, &database, "two", &text).await;
+    for _ in 0..20 {
+        pass(&scene, &mut [&mut one, &mut two], 3 * SECOND).await;
+        once.turn().await;
+        assert_eq!(held(), needed);
+    }
+    assert_eq!(one.held() + two.held(), usize::from(SHARDS) - needed.len());
+    // Another one gets nothing that collectors hold.
+    let ((keeper, _), _, _, shards) = kept(&scene, &database, "later", Vec::new());
+    let mut later = keeper.of_one_poll(BTreeSet::from([3, 4, 5]));
+    later.turn().await;
+    assert_eq!(shards.held(), []);
+    once.leave().await;
+    later.turn().await;
+    assert_eq!(shards.held(), [], "its poll has begun");
+    pass(&scene, &mut [&mut one, &mut two], 6 * SECOND).await;
+    assert_eq!(one.held() + two.held(), usize::from(SHARDS));
 }
 
 #[tokio::test]

@@ -34,6 +34,14 @@ async fn a_poll_shares_a_database_with_other_collectors_and_status_lists_them() 
     assert_eq!(status, Some(0), "{said}");
     let first = events();
     assert!(first > 4, "{first} events");
+    // It took the shards of its tenants alone.
+    let superuser = server.superuser(&database).await;
+    let taken =
+        superuser.query("SELECT shard FROM host_harness.shard WHERE epoch > 0 ORDER BY shard", &[]).await.unwrap();
+    let taken: Vec<u16> = taken.iter().map(|row| row.get::<_, i16>(0) as u16).collect();
+    let mut own = ["tenant-1", "tenant-2"].map(|tenant| shard_of(tenant, 256));
+    own.sort_unstable();
+    assert_eq!(taken, own);
     let (status, _, said) = run(&["poll", "collector.toml", "--state", &url]);
     assert_eq!((status, events()), (Some(0), first), "nothing has changed: {said}");
     let (status, _, said) = run(&["poll", "collector.toml", "--state", "postgres://me@127.0.0.1"]);
@@ -60,7 +68,6 @@ async fn a_poll_shares_a_database_with_other_collectors_and_status_lists_them() 
     assert_eq!((living.len(), living[0]["alive"].as_bool()), (1, Some(true)), "{living:?}");
     assert_eq!(living[0]["shards"].as_array().unwrap().len(), 256);
     assert!(living[0]["started"].is_string() && living[0]["last_taken"].is_string(), "{living:?}");
-    let superuser = server.superuser(&database).await;
     superuser
         .batch_execute("UPDATE host_harness.collector SET heartbeat = heartbeat - interval '1 minute'")
         .await

@@ -51,7 +51,7 @@ pub fn table(fleet: &Fleet, tenant: Option<&str>) -> String {
         false => format!("\n{}", terminal::table(&table, width)),
     };
     let free = fleet.shards.len() - rows.iter().map(|row| row.shards).sum::<usize>();
-    if free > 0 && rows.iter().any(|row| row.is_alive) {
+    if free > 0 && rows.iter().any(|row| row.is_alive && row.seen.member.shares()) {
         words += &format!("{free} shards are of no living collector: they are taken within a lease\n");
     }
     if let Some(tenant) = tenant {

@@ -55,7 +55,7 @@ pub async fn tick(
     let (sinks, budgets) = (std::mem::take(&mut config.sinks), config.collector.budgets);
     let checked = check(host, config, plugin).await?;
     let store = run::store(state).await?;
-    let mut sharing = Sharing::join(&store, &checked.feeds, None).await;
+    let mut sharing = Sharing::join_once(&store, &checked.feeds).await;
     // The polls may take longer than a lease.
     sharing.keep();
     let opened = (store, &sharing.shards);

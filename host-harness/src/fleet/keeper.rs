@@ -52,6 +52,8 @@ pub struct Keeper {
     clock: SteadyClock,
     /// This collector. Its work changes with the configuration and with the shards that it holds.
     member: Arc<Mutex<FleetMember>>,
+    /// The shards that this collector takes when it begins; `None` if it shares the work with others.
+    once: Option<BTreeSet<u16>>,
     /// Shards that will be given back, and when.
     giving: BTreeMap<Lease, Instant>,
     /// Shards that nobody holds, and since when.
@@ -75,12 +77,19 @@ impl Keeper {
             shards,
             clock,
             member,
+            once: None,
             giving: BTreeMap::new(),
             free: BTreeMap::new(),
             renewed: None,
             news,
         };
         (keeper, FleetWatch(watched))
+    }
+
+    /// Has the keeper take those of these shards that nobody holds, at its first renewal and no others: for a collector
+    /// that polls once, and tells of no work.
+    pub fn of_one_poll(self, shards: BTreeSet<u16>) -> Keeper {
+        Keeper { once: Some(shards), ..self }
     }
 
     /// Renews the leases until the other end of `stop` is dropped, and then gives them back.
@@ -146,6 +155,7 @@ impl Keeper {
         let mut fleet = self.answered(store.renew(&member)).await?;
         // At the answer: until then, the leases may have been distrusted for a moment.
         let now = (self.clock)();
+        let is_first = self.renewed.is_none();
         let silence = self.renewed.map_or(Duration::ZERO, |before| now.saturating_duration_since(before));
         let own = |fleet: &Fleet| -> Vec<Lease> {
             let own = fleet.shards.iter().filter(|shard| shard.holder.as_ref() == Some(&member.id));
@@ -171,12 +181,12 @@ impl Keeper {
         let until = begun + limits::LEASE_TRUSTED;
         self.shards.replace(held.iter().copied().filter(|lease| !self.giving.contains_key(lease)), until);
         self.renewed = Some(begun);
-        let Moves { mut take, give } = match self.giving.is_empty() {
-            true => moves(&member.id, &fleet),
-            // One after the other: the shards that are being given back still count as this collector's work.
-            false => Moves { give: Vec::new(), ..moves(&member.id, &fleet) },
+        let Moves { take, give } = match &self.once {
+            // The store leaves out those that others hold.
+            Some(needed) if is_first => Moves { take: needed.iter().copied().collect(), give: Vec::new() },
+            Some(_) => Moves::default(),
+            None => self.share(&member.id, &fleet, begun),
         };
-        take.extend(self.left_over(&fleet, &take, begun));
         if !take.is_empty() {
             let taken = self.answered(store.take(&member.id, &take)).await?;
             self.tell_taken(&fleet, &taken);
@@ -190,6 +200,18 @@ impl Keeper {
         let kept = held.iter().copied().filter(|lease| !self.giving.contains_key(lease));
         self.shards.replace(kept, until);
         Ok((fleet, silence))
+    }
+
+    /// Decides about the shards of a collector that shares the work with others.
+    fn share(&mut self, me: &MemberId, fleet: &Fleet, now: Instant) -> Moves {
+        let mut moves = moves(me, fleet);
+        if !self.giving.is_empty() {
+            // One after the other: the shards that are being given back still count as this collector's work.
+            moves.give.clear();
+        }
+        let left_over = self.left_over(fleet, &moves.take, now);
+        moves.take.extend(left_over);
+        moves
     }
 
     /// Returns the shards that nobody has taken for some renewals: the collector that should have them may have died since.

@@ -77,11 +77,16 @@ impl<'a> LivingMembers<'a> {
         member.member.work.get(usize::from(shard.lease.shard)).copied().unwrap_or_default()
     }
 
-    /// The living collectors that know feeds of a shard; all, if nobody knows any.
+    /// The living collectors that know feeds of a shard; all that share the work, if nobody knows any.
     fn knowing(&self, shard: &SeenShard) -> Vec<&'a MemberId> {
         let knows = |member: &SeenMember| LivingMembers::work(member, shard).feeds > 0;
         let is_known = self.living.values().any(|member| knows(member));
-        self.living.iter().filter(|(_, member)| !is_known || knows(member)).map(|(id, _)| *id).collect()
+        self.sharing().filter(|(_, member)| !is_known || knows(member)).map(|(id, _)| id).collect()
+    }
+
+    /// The living collectors among which the work is divided.
+    fn sharing(&self) -> impl Iterator<Item = (&'a MemberId, &'a SeenMember)> {
+        self.living.iter().filter(|(_, seen)| seen.member.shares()).map(|(id, seen)| (*id, *seen))
     }
 
     /// Says whether living collectors know different feeds of a shard.
@@ -104,7 +109,7 @@ impl<'a> LivingMembers<'a> {
     }
 
     fn loads(&self) -> BTreeMap<&'a MemberId, u64> {
-        let mut loads: BTreeMap<&MemberId, u64> = self.living.keys().map(|id| (*id, 0)).collect();
+        let mut loads: BTreeMap<&MemberId, u64> = self.sharing().map(|(id, _)| (id, 0)).collect();
         for shard in self.shards {
             if let Some(load) = self.holder(shard).and_then(|holder| loads.get_mut(holder)) {
                 *load += self.weight(shard);
@@ -251,6 +256,21 @@ mod tests {
         fleet.shards[0].holder = Some(id("a"));
         assert_eq!(moves(&id("a"), &fleet), Moves::default());
         assert_eq!(moves(&id("unknown"), &fleet), Moves::default());
+    }
+
+    #[test]
+    fn one_that_polls_once_keeps_its_shards_and_is_given_none() {
+        let mut fleet = fleet(&["a", "b"], &[1; 64]);
+        fleet.members.push(member("once", Vec::new()));
+        fleet.shards[9].holder = Some(id("once"));
+        settle(&mut fleet);
+        assert_eq!(["a", "b", "once"].map(|name| held(&fleet, name)), [32, 31, 1]);
+        assert_eq!(moves(&id("once"), &fleet), Moves::default());
+        // Nobody knows a feed there.
+        fleet.members.iter_mut().for_each(|seen| seen.member.work.fill(ShardWork::default()));
+        (fleet.shards[7].holder, fleet.shards[9].holder) = (None, None);
+        settle(&mut fleet);
+        assert_eq!((held(&fleet, "once"), held(&fleet, "a"), held(&fleet, "b")), (0, 32, 32));
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub struct MemberSummary<'a> {
 /// Returns the collectors, the living ones first.
 pub fn summary<'a>(fleet: &'a Fleet) -> Vec<MemberSummary<'a>> {
     let mut configurations: BTreeMap<ShortDigest, usize> = BTreeMap::new();
-    for seen in fleet.members.iter().filter(|seen| seen.is_alive()) {
+    for seen in fleet.members.iter().filter(|seen| seen.is_alive() && seen.member.shares()) {
         *configurations.entry(seen.member.configuration).or_default() += 1;
     }
     let usual = configurations.iter().max_by_key(|(_, count)| **count).map(|(digest, _)| *digest);
@@ -45,7 +45,7 @@ pub fn summary<'a>(fleet: &'a Fleet) -> Vec<MemberSummary<'a>> {
             polls: own.iter().filter_map(|shard| member.work.get(*shard)).map(|work| u64::from(work.polls)).sum(),
             feeds: member.work.iter().map(|work| u64::from(work.feeds)).sum(),
             is_alive,
-            differs: is_alive && usual != Some(member.configuration),
+            differs: is_alive && member.shares() && usual != Some(member.configuration),
         }
     };
     let mut rows: Vec<MemberSummary<'a>> = fleet.members.iter().map(row).collect();
@@ -106,5 +106,12 @@ mod tests {
         );
         assert_eq!(summary(&fleet)[0].feeds, 8);
         assert_eq!(summary(&fleet).iter().map(|row| row.left).collect::<Vec<_>>(), [0, 0, 0, 1]);
+        // One that polls once may know a part of the feeds.
+        let mut fleet = fleet;
+        for seen in &mut fleet.members[1..3] {
+            seen.member.work.clear();
+        }
+        let differs: Vec<bool> = summary(&fleet).iter().map(|row| row.differs).collect();
+        assert_eq!(differs, [false; 4]);
     }
 }

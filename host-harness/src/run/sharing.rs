@@ -1,5 +1,6 @@
 //! Shares the store with other collectors, if it is one that several can use.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,8 +17,8 @@ use crate::collector::{Collector, expected_work};
 use crate::fleet::keeper::{FleetState, FleetWatch, Keeper};
 use crate::limits;
 use crate::store::SharedStore;
-use crate::store::fleet::{FleetMember, MemberId};
-use crate::store::shards::{Shards, SteadyClock};
+use crate::store::fleet::{FleetMember, MemberId, ShardWork};
+use crate::store::shards::{Shards, SteadyClock, shard_of};
 
 /// This collector among those that share a store.
 pub struct Sharing {
@@ -36,21 +37,46 @@ pub struct Sharing {
 impl Sharing {
     /// Joins the collectors of a store, if it has any, and takes a part of the shards.
     pub async fn join(store: &SharedStore, feeds: &[Arc<AdmittedFeed>], listen: Option<String>) -> Sharing {
+        let work = |count| expected_work(feeds, count);
+        Sharing::begin(store, listen, work, None).await
+    }
+
+    /// Joins the collectors of a store, if it has any, for one poll of these feeds: takes those shards of their tenants that
+    /// nobody holds. The others do not count on this collector.
+    pub async fn join_once(store: &SharedStore, feeds: &[Arc<AdmittedFeed>]) -> Sharing {
+        let shards = |count| feeds.iter().map(|feed| shard_of(&feed.tenant, count)).collect();
+        Sharing::begin(store, None, |_| Vec::new(), Some(&shards)).await
+    }
+
+    async fn begin(
+        store: &SharedStore,
+        listen: Option<String>,
+        work: impl Fn(u16) -> Vec<ShardWork>,
+        once: Option<&(dyn Fn(u16) -> BTreeSet<u16> + Sync)>,
+    ) -> Sharing {
         let clock: SteadyClock = Arc::new(Instant::now);
         let count = store.fleet().map(|fleet| fleet.shards());
         let shards = count.map_or_else(Shards::sole, |count| Shards::none_of(count, Arc::clone(&clock)));
         let system = rustix::system::uname();
         let member = FleetMember {
             id: MemberId(Uuid::new_v4().simple().to_string()),
-            name: format!("{} (process {})", system.nodename().to_string_lossy(), std::process::id()),
+            name: format!(
+                "{} (process {}{})",
+                system.nodename().to_string_lossy(),
+                std::process::id(),
+                if once.is_some() { ", one poll" } else { "" }
+            ),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             configuration: ShortDigest::default(),
             listen,
-            work: expected_work(feeds, count.unwrap_or_default()),
+            work: work(count.unwrap_or_default()),
         };
         let member = Arc::new(Mutex::new(member));
         let (mut keeper, watch) = Keeper::new(Arc::clone(store), shards.clone(), clock, Arc::clone(&member));
-        if count.is_some() {
+        if let Some(count) = count {
+            if let Some(needed) = once {
+                keeper = keeper.of_one_poll(needed(count));
+            }
             keeper.turn().await;
         }
         let keeper = Some(keeper);

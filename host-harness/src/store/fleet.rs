@@ -26,8 +26,15 @@ pub struct FleetMember {
     pub configuration: ShortDigest,
     /// Address of its status page, if it has one.
     pub listen: Option<String>,
-    /// The work that it knows of in each shard.
+    /// The work that it knows of in each shard; empty if it polls once, and takes no part of the work of the others.
     pub work: Vec<ShardWork>,
+}
+
+impl FleetMember {
+    /// Says whether the collector shares the work with others.
+    pub fn shares(&self) -> bool {
+        !self.work.is_empty()
+    }
 }
 
 /// The work in a shard, as far as one collector knows.

@@ -8,6 +8,7 @@ use host_harness::store::shards::shard_of;
 use serde_json::Value;
 use source_simulator::estate::Estate;
 
+use super::tables::signed;
 use super::{all, open, poll};
 use crate::support::postgres::Server;
 use crate::support::process::Scene;
@@ -99,4 +100,59 @@ async fn a_collector_tells_of_events_for_sinks_that_it_lacks_when_it_takes_over_
     process.hears("collecting 2 feeds");
     FleetStore::leave(&store, &super::member("one").id).await.unwrap();
     process.hears("2 events wait for the sink lake, which is not configured any more; they stay until it is");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_state_moves_and_is_polled_over_tls_with_the_password_and_the_authority_of_the_configuration() {
+    let (authority, signed) = signed(&["localhost"]);
+    let settings = "fsync = off\nssl = on\nssl_cert_file = 'own.pem'\nssl_key_file = 'own.key'\n";
+    // Without TLS, nobody but the superuser gets in.
+    let rules = "hostnossl all super all trust\nhostssl all all all scram-sha-256\n";
+    let files = [("own.pem", &*signed[0].0), ("own.key", &*signed[0].1), ("pg_hba.conf", rules)];
+    let server = Server::with_files(settings, &files);
+    let database = server.database().await;
+    let superuser = server.superuser(&database).await;
+    superuser.batch_execute(&format!("ALTER ROLE {database} PASSWORD 'hunter2'")).await.unwrap();
+    let scene = Scene::of(Estate::sized(2, 1)).await;
+    std::fs::write(scene.folder.path().join("authority.pem"), authority).unwrap();
+    let url = format!("postgres://{database}@localhost:{}/{database}?sslmode=verify-full", server.port);
+    let configure = |more: &str| {
+        let sink = "[[sink]]\nid = \"file\"\ntype = \"file\"\npath = \"events.ndjson\"\n";
+        scene.write(&format!("[collector]\nstate = \"{url}\"\n{more}\n{sink}"))
+    };
+    let password = "state_password = { env = \"STATE_PASSWORD\" }\n";
+    let run = |arguments: &[&str], password: Option<&str>| {
+        let mut command = scene.command(arguments);
+        command.env_remove("STATE_PASSWORD").envs(password.map(|password| ("STATE_PASSWORD", password)));
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let there = ["migrate", "-c", "collector.toml", "--from", "one.db"];
+    let refused = |more: &str, given: Option<&str>, status: i32, words: &str| {
+        configure(more);
+        let (found, said) = run(&there, given);
+        assert_eq!(found, Some(status), "{said}");
+        assert!(said.contains(words) && !said.contains("hunter"), "{said}");
+    };
+    let authority = "state_ca_file = \"authority.pem\"\n";
+    let both = format!("{password}{authority}");
+    configure(&both);
+    let (status, said) = run(&["poll", "collector.toml", "--state", "one.db"], Some("hunter2"));
+    assert_eq!(status, Some(0), "{said}");
+    refused(password, Some("hunter2"), 1, "the TLS of localhost");
+    refused(authority, None, 1, &format!("asks for the password of the role {database}, and found none"));
+    refused(&both, None, 2, "STATE_PASSWORD");
+    refused(&both, Some("hunter3"), 1, &format!("refused the role {database}"));
+    let (status, said) = run(&there, Some("hunter2"));
+    assert_eq!(status, Some(0), "{said}");
+    let row = superuser.query_one("SELECT count(*) FROM host_harness.scope", &[]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 2);
+    let events = || std::fs::read_to_string(scene.folder.path().join("events.ndjson")).unwrap();
+    let before = events();
+    let (status, said) = run(&["poll", "collector.toml", "--state", &url], Some("hunter2"));
+    assert_eq!((status, events()), (Some(0), before.clone()), "{said}");
+    let (status, said) = run(&["migrate", "-c", "collector.toml", "--to", "two.db"], Some("hunter2"));
+    assert_eq!(status, Some(0), "{said}");
+    let (status, said) = run(&["poll", "collector.toml", "--state", "two.db"], Some("hunter2"));
+    assert_eq!((status, events()), (Some(0), before), "{said}");
 }

@@ -137,7 +137,7 @@ async fn a_password_is_asked_for_and_never_shown() {
 }
 
 /// Makes an authority, and a certificate with its key that the authority signed for a name.
-fn signed(names: &[&str]) -> (String, Vec<(String, String)>) {
+pub(super) fn signed(names: &[&str]) -> (String, Vec<(String, String)>) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

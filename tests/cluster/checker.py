@@ -24,15 +24,15 @@ CLOCKS = 0.05
 # As in host-harness/host/src/feed/poll.rs: the id of a poll follows from the time at which its scope was due.
 POLLS = uuid.UUID("8d2c9f0e-64b1-4c57-9a3d-1be077f526c4")
 
-# By the first words of a fault: whom it may delay, all or a part of them (the scopes of its collector or of its tenants, the events for one
-# sink), and for how many seconds a poll, and an event on its way; `None` if not at all. The seconds count from the begin of a fault of a
-# collector, whose shards others take over, and from the end of other faults.
+# By the first words of a fault: whom it may delay, all or a part of them (the scopes of its collector, of the one with its clock or of its
+# tenants, the events for one sink), and for how many seconds a poll, and an event on its way; `None` if not at all. The seconds count from
+# the begin of a fault of a collector, whose shards others take over, and from the end of other faults.
 ALLOWED = {
     "a collector is killed": ("collector", LEASE + RENEWAL, LEASE + RENEWAL),
     "a collector is stopped": ("collector", LEASE + RENEWAL, LEASE + RENEWAL),
     "a collector is cut off": ("collector", LEASE + RENEWAL, LEASE + RENEWAL),
-    # The collector sees within some seconds that its clock went back.
-    "a clock is wrong": ("collector", 25, None),
+    # The collector sees within ten seconds that its clock went back, and plans its scopes anew, at most one and a half intervals away.
+    "a clock is wrong": ("clock", 18, None),
     "the primary is killed": ("all", RENEWAL, RENEWAL),
     "the standby is killed": ("all", RENEWAL, RENEWAL),
     "the disk of the primary is full": ("all", STORE_BACKOFF, STORE_BACKOFF),
@@ -181,6 +181,10 @@ class Check:
                 # Those whose shards it had; others take them over, however long it is away.
                 if fault.collector in self.leases.holders(shard, fault.begin, fault.begin):
                     excuses.append((fault.begin, fault.begin + own))
+            elif fault.concerns == "clock":
+                # Those, too, that the collector took over meanwhile.
+                if fault.collector in self.leases.holders(shard, fault.begin, fault.healed):
+                    excuses.append((fault.begin, fault.healed + own))
             else:
                 excuses.append((fault.begin, fault.healed + own))
         # A shard on its way: it was not worked on before its holder changed, and the next one reads its rows.

@@ -137,11 +137,11 @@ stream = {{ name = "{Stream.NAME}", replicas = 3, duplicate_window = "10m" }}
             program.kill()
         self.database.end()
 
-    def until(self, condition, words):
+    def until(self, condition, words, missing=lambda: ""):
         end = time.monotonic() + PATIENCE
         while not (value := condition()):
             if time.monotonic() > end:
-                raise SystemExit(f"{words}: not within {PATIENCE} s")
+                raise SystemExit(f"{words}: not within {PATIENCE} s{missing()}")
             for one in self.collectors:
                 if one.child.poll() not in (None, -signal.SIGKILL):
                     raise SystemExit(f"the collector {one.name} ended with {one.child.returncode}")
@@ -205,17 +205,16 @@ stream = {{ name = "{Stream.NAME}", replicas = 3, duplicate_window = "10m" }}
         last = "SELECT coalesce(max(number), 0) FROM trial.log"
         ((number,),) = self.until(lambda: self.database.ask(last, may_fail=True), "the database answers")
         scopes = self.options.tenants * self.options.subscriptions
-
-        def is_settled():
-            rows = self.database.ask(
-                f"SELECT count(DISTINCT (tenant, scope)) FROM ("
-                f"SELECT tenant, scope FROM trial.log WHERE number > {number} AND what = 'row' UNION "
-                f"SELECT tenant, scope FROM host_harness.scope WHERE standing::json ->> 'outcome' IS NOT NULL) polled",
-                may_fail=True,
-            )
-            return rows and int(rows[0][0]) >= scopes
-
-        self.until(is_settled, "all scopes are polled again")
+        known = "SELECT count(*) FROM host_harness.scope"
+        unpolled = (
+            "SELECT tenant, scope, shard, standing FROM host_harness.scope WHERE standing::json ->> 'outcome' IS NULL AND (tenant, scope) "
+            f"NOT IN (SELECT tenant, scope FROM trial.log WHERE number > {number} AND what = 'row')"
+        )
+        self.until(
+            lambda: self.database.ask(known, may_fail=True) == [[str(scopes)]] and self.database.ask(unpolled, may_fail=True) == [],
+            "all scopes are polled again",
+            lambda: "".join(f"\n{' '.join(row)}" for row in self.database.ask(unpolled, may_fail=True) or []),
+        )
         old = (
             "SELECT count(*) FROM host_harness.outbox JOIN trial.log ON log.outbox = outbox.number AND what = 'queued' "
             "WHERE at < clock_timestamp() - interval '3 s'"

@@ -43,6 +43,21 @@ async fn a_retry_after_is_shared_by_all_with_the_credential_and_kept_over_a_rest
 }
 
 #[tokio::test]
+async fn a_scope_that_a_wrong_clock_planned_is_polled_soon_by_whoever_takes_it_over() {
+    let scene = Scene::new(Estate::sized(1, 1));
+    let text = format!("{NETWORK}{}", scene.feed("a", 0, &list(&[subscription(0, 0)]), ""));
+    scene.now.store(NOON + DAY, Ordering::SeqCst);
+    let mut ahead = scene.start(&text).await;
+    ahead.run_until(NOON + DAY + 2 * HOUR).await;
+    ahead.end().await;
+    scene.now.store(NOON, Ordering::SeqCst);
+    let mut stage = scene.start(&text).await;
+    stage.run_until(NOON + 2 * HOUR).await;
+    let times = scene.service.times(&subscription(0, 0));
+    assert!(times.iter().any(|time| *time <= NOON + HOUR + HOUR / 2), "{times:?}");
+}
+
+#[tokio::test]
 async fn a_page_of_somebody_else_blames_nobody_and_is_tried_again_within_minutes() {
     for place in ["secureScores", "/subscriptions", "/token", "openid-configuration"] {
         for status in [401, 403, 404, 407, 502] {

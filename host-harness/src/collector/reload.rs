@@ -14,7 +14,7 @@ use crate::collector::log::log_failure;
 use crate::collector::schedule::{Schedule, first};
 use crate::collector::shared::FeedElsewhere;
 use crate::collector::{Collector, FeedDigests, FeedEntry, ScopeEntry, UnconfiguredFeed};
-use crate::store::{Polling, ScopeRow, Standing};
+use crate::store::{Polling, ScopeRow};
 
 impl FeedEntry {
     /// Returns the feed in the form in which it continues. If nothing changed but the plugin declares another plan,
@@ -61,12 +61,15 @@ impl Collector {
         let changed = digests.is_some_and(|digests| digests.configured_as != configured_as);
         let digests = FeedDigests { configured_as, ..digests.unwrap_or_default() };
         // After a short stop, ten thousand feeds must not search at once: each search comes when the feed's first scope
-        // is due.
-        let schedule = Schedule::of_search(&admitted.id, admitted.interval);
-        let polled: Vec<&Standing> =
-            stored.values().map(|row| &row.standing).filter(|standing| standing.watch == Polling::Polled).collect();
-        let due = match polled.iter().map(|standing| standing.due).min() {
-            Some(due) if !changed => schedule.resumed(due, true, now, rank),
+        // is due. The scope keeps that time: planned once more by the search, it could be put off a second time.
+        for row in stored.values_mut() {
+            let (schedule, standing) =
+                (Schedule::new(&admitted.id, &row.scope.id, admitted.interval), &mut row.standing);
+            standing.due = schedule.resumed(standing.due, standing.failures > 0, now, rank);
+        }
+        let polled = stored.values().filter(|row| row.standing.watch == Polling::Polled);
+        let due = match polled.map(|row| row.standing.due).min() {
+            Some(due) if !changed => due,
             _ => first(now, rank),
         };
         let expiries = admitted.expiries.clone();

@@ -480,6 +480,10 @@ impl RunLoop {
         let count = checked.feeds.len();
         let feeds = compact(checked.feeds);
         let going_on = going_on(&self.collector, &checked.left_out, &admission);
+        let kept = match going_on.len() {
+            0 => String::new(),
+            count => format!("; {} with the previous one", number(count, "feed")),
+        };
         self.collector.reload(feeds, &going_on, config.polls, config.polls_of_tenant, impatient);
         self.sinks = sinks.iter().map(|sink| sink.id.clone()).collect();
         self.describe_work();
@@ -494,7 +498,7 @@ impl RunLoop {
         let left_out = tell_left_out(&self.collector, &checked.left_out, &self.left_out, asked);
         let before = std::mem::replace(&mut self.left_out, left_out);
         self.count_left_out();
-        tracing::info!("loaded the configuration of {}", number(count, "feed"));
+        tracing::info!("loaded the configuration of {}{kept}", number(count, "feed"));
         self.late = LateFeeds::of_reload(admission, asked, impatient, before, (self.start.clock)());
         self.count_waiting();
     }

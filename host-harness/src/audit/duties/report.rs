@@ -8,7 +8,7 @@ use super::{DUTIES, Duty};
 /// The result of all duties.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HostReport {
-    /// Whether no duty was broken.
+    /// Whether the host polled, and broke no duty.
     pub ok: bool,
     /// The result of each duty.
     pub duties: Vec<DutyRow>,
@@ -52,8 +52,9 @@ impl HostReport {
             DutyRow { duty: duty.name, status, why }
         };
         let duties: Vec<DutyRow> = DUTIES.iter().map(row).collect();
-        let ok = duties.iter().all(|row| row.status != DutyVerdict::Broken);
-        HostReport { ok, duties, printed: (!all.polled_any()).then(|| all.last_words()) }
+        let printed = (!all.polled_any()).then(|| all.last_words());
+        let ok = printed.is_none() && duties.iter().all(|row| row.status != DutyVerdict::Broken);
+        HostReport { ok, duties, printed }
     }
 
     /// Says whether every duty was tried.

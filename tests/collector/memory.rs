@@ -1,4 +1,4 @@
-//! The memory of feeds that wait. The test counts bytes of the heap, which do not depend on the machine.
+//! The memory of feeds and scopes that wait. The test counts bytes of the heap, which do not depend on the machine.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -29,6 +29,14 @@ const EXPECTED: [(&str, i64); 3] = [
     ("after a restart, before the next poll", 1_981),
 ];
 
+/// Scopes of the smaller one of two feeds; the larger one has twice as many. A million scopes fill the tables to the same
+/// part.
+const SCOPES: u32 = 122;
+
+/// The expected bytes of one more scope of a feed. Before its first search, a feed knows no scope.
+const EXPECTED_OF_SCOPE: [(&str, i64); 2] =
+    [("of one more scope, after its first poll", 597), ("of one more scope, after a restart", 591)];
+
 #[tokio::test]
 async fn a_feed_that_waits_takes_no_more_memory_than_it_did() {
     if !std::env::args().any(|argument| argument == "--exact") {
@@ -39,13 +47,15 @@ async fn a_feed_that_waits_takes_no_more_memory_than_it_did() {
         return;
     }
     // The first collector fills what all collectors of a process share.
-    held_by(FEEDS_OF_TENANT).await;
-    let (few, many) = (held_by(FEEDS).await, held_by(2 * FEEDS).await);
-    let rows: Vec<String> = EXPECTED
-        .iter()
-        .zip(few.iter().zip(many))
-        .map(|((name, expected), (few, many))| {
-            let found = (many - few) / i64::from(FEEDS);
+    feeds_of_one(FEEDS_OF_TENANT).await;
+    let (few, many) = (feeds_of_one(FEEDS).await, feeds_of_one(2 * FEEDS).await);
+    let (small, large) = (feed_of(SCOPES).await, feed_of(2 * SCOPES).await);
+    let found = |few: i64, many: i64, of: u32| (many - few) / i64::from(of);
+    let of_feed = EXPECTED.iter().zip((0..).map(|at| found(few[at], many[at], FEEDS)));
+    let of_scope = EXPECTED_OF_SCOPE.iter().zip((1..).map(|at| found(small[at], large[at], SCOPES)));
+    let rows: Vec<String> = of_feed
+        .chain(of_scope)
+        .map(|((name, expected), found)| {
             let is_near = (expected * 9 / 10..=expected * 11 / 10).contains(&found);
             format!("{name}: {found} bytes, expected {expected}{}", if is_near { "" } else { "  <- beyond a tenth" })
         })
@@ -64,14 +74,27 @@ impl Transport for Forgetful {
     }
 }
 
-/// Returns the bytes that a collector with this many feeds holds at the moments of [`EXPECTED`].
-async fn held_by(feeds: u32) -> [i64; EXPECTED.len()] {
+/// Returns the bytes that a collector holds with this many feeds, each with one scope.
+async fn feeds_of_one(feeds: u32) -> [i64; EXPECTED.len()] {
     let scene = Scene::new(Estate::sized(feeds / FEEDS_OF_TENANT, FEEDS_OF_TENANT));
     let tables = (0..feeds).map(|feed| {
         let (tenant, which) = (feed / FEEDS_OF_TENANT, feed % FEEDS_OF_TENANT);
         scene.feed(&format!("tenant-{tenant}-{which}"), tenant as usize, &list(&[subscription(tenant, which)]), "")
     });
-    let text = format!("{NETWORK}{}", tables.collect::<String>());
+    let text = tables.collect::<String>();
+    held_by(&scene, &text).await
+}
+
+/// Returns the bytes that a collector holds with one feed that finds this many scopes.
+async fn feed_of(scopes: u32) -> [i64; EXPECTED.len()] {
+    let scene = Scene::new(Estate::sized(1, scopes));
+    let text = scene.feed("all", 0, "\"*\"", "");
+    held_by(&scene, &text).await
+}
+
+/// Returns the bytes that a collector with these feeds holds at the moments of [`EXPECTED`].
+async fn held_by(scene: &Scene, feeds: &str) -> [i64; EXPECTED.len()] {
+    let text = format!("{NETWORK}{feeds}");
     let (file, secrets) = (scene.file(), Secrets::new());
     let transport: Arc<dyn Transport> = Arc::new(Forgetful(Arc::clone(&scene.service)));
     let empty = allocations::held();

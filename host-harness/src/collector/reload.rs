@@ -61,8 +61,9 @@ impl Collector {
         let changed = digests.is_some_and(|digests| digests.configured_as != configured_as);
         let digests = FeedDigests { configured_as, ..digests.unwrap_or_default() };
         // After a short stop, ten thousand feeds must not search at once: each search comes when the feed's first scope
-        // is due. The scope keeps that time: planned once more by the search, it could be put off a second time.
-        for row in stored.values_mut() {
+        // is due. The scope keeps that time: planned once more by the search, it could be put off a second time. Those that
+        // are not polled keep their age.
+        for row in stored.values_mut().filter(|row| row.standing.watch == Polling::Polled) {
             let (schedule, standing) =
                 (Schedule::new(&admitted.id, &row.scope.id, admitted.interval), &mut row.standing);
             standing.due = schedule.resumed(standing.due, standing.failures > 0, now, rank);

@@ -167,6 +167,10 @@ async fn one_poll_beside_collectors_has_the_shards_that_it_needs_and_no_others()
     let needed = BTreeSet::from([3, 4]);
     let ((keeper, _), _, _, shards) = kept(&scene, &database, "once", Vec::new());
     let mut once = keeper.of_one_poll(needed.clone());
+    database.refuses.store(true, Ordering::SeqCst);
+    once.turn().await;
+    assert_eq!(shards.held(), []);
+    database.refuses.store(false, Ordering::SeqCst);
     once.turn().await;
     let held = || shards.held().iter().map(|lease| lease.shard).collect::<BTreeSet<u16>>();
     assert_eq!(held(), needed);

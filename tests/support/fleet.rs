@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -32,6 +32,8 @@ pub struct Database {
     shards: Mutex<Vec<SeenShard>>,
     /// The writes that were refused because their lease was over.
     pub fenced: Mutex<Vec<Lease>>,
+    /// Whether no shard can be taken.
+    pub refuses: AtomicBool,
     /// Runs when a reader is opened.
     pub at_reading: Mutex<Arc<dyn Fn() + Send + Sync>>,
 }
@@ -51,6 +53,7 @@ impl Database {
             fleet: Mutex::default(),
             shards: Mutex::new((0..SHARDS).map(shard).collect()),
             fenced: Mutex::default(),
+            refuses: AtomicBool::new(false),
             at_reading: Mutex::new(Arc::new(|| {})),
         })
     }
@@ -109,6 +112,9 @@ impl FleetStore for Connection {
     }
 
     async fn take(&self, member: &MemberId, shards: &[u16]) -> StoreResult<Vec<Lease>> {
+        if self.database.refuses.load(Ordering::SeqCst) {
+            return Err(StoreError { place: self.place().clone(), what: StoreErrorKind::Busy });
+        }
         let mut rows = self.database.shards.lock();
         let mut taken = Vec::new();
         for shard in shards {

@@ -55,7 +55,9 @@ pub async fn tick(
     let (sinks, budgets) = (std::mem::take(&mut config.sinks), config.collector.budgets);
     let checked = check(host, config, plugin).await?;
     let store = run::store(state).await?;
-    let mut sharing = Sharing::join_once(&store, &checked.feeds).await;
+    let sharing = Sharing::join_once(&store, &checked.feeds).await;
+    let joined = sharing.joined();
+    let (mut sharing, ()) = sharing.or_leave(joined).await?;
     // The polls may take longer than a lease.
     sharing.keep();
     let opened = (store, &sharing.shards);

@@ -52,7 +52,7 @@ pub struct Keeper {
     clock: SteadyClock,
     /// This collector. Its work changes with the configuration and with the shards that it holds.
     member: Arc<Mutex<FleetMember>>,
-    /// The shards that this collector takes when it begins; `None` if it shares the work with others.
+    /// The shards that this collector has yet to take, once; `None` if it shares the work with others.
     once: Option<BTreeSet<u16>>,
     /// Shards that will be given back, and when.
     giving: BTreeMap<Lease, Instant>,
@@ -155,7 +155,6 @@ impl Keeper {
         let mut fleet = self.answered(store.renew(&member)).await?;
         // At the answer: until then, the leases may have been distrusted for a moment.
         let now = (self.clock)();
-        let is_first = self.renewed.is_none();
         let silence = self.renewed.map_or(Duration::ZERO, |before| now.saturating_duration_since(before));
         let own = |fleet: &Fleet| -> Vec<Lease> {
             let own = fleet.shards.iter().filter(|shard| shard.holder.as_ref() == Some(&member.id));
@@ -183,14 +182,16 @@ impl Keeper {
         self.renewed = Some(begun);
         let Moves { take, give } = match &self.once {
             // The store leaves out those that others hold.
-            Some(needed) if is_first => Moves { take: needed.iter().copied().collect(), give: Vec::new() },
-            Some(_) => Moves::default(),
+            Some(needed) => Moves { take: needed.iter().copied().collect(), give: Vec::new() },
             None => self.share(&member.id, &fleet, begun),
         };
         if !take.is_empty() {
             let taken = self.answered(store.take(&member.id, &take)).await?;
             self.tell_taken(&fleet, &taken);
             held.extend(taken);
+            if let Some(needed) = &mut self.once {
+                needed.clear();
+            }
         }
         let at = begun + limits::GIVING;
         self.giving.extend(held.iter().filter(|lease| give.contains(&lease.shard)).map(|lease| (*lease, at)));

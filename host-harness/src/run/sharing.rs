@@ -16,9 +16,9 @@ use crate::admitted::AdmittedFeed;
 use crate::collector::{Collector, expected_work};
 use crate::fleet::keeper::{FleetState, FleetWatch, Keeper};
 use crate::limits;
-use crate::store::SharedStore;
 use crate::store::fleet::{FleetMember, MemberId, ShardWork};
 use crate::store::shards::{Shards, SteadyClock, shard_of};
+use crate::store::{SharedStore, StoreError};
 
 /// This collector among those that share a store.
 pub struct Sharing {
@@ -81,6 +81,11 @@ impl Sharing {
         }
         let keeper = Some(keeper);
         Sharing { shards, count, member, keeper, watch, task: None, described: Instant::now() }
+    }
+
+    /// Returns the error of the last renewal, after which shards may be missing.
+    pub fn joined(&self) -> Result<(), StoreError> {
+        self.watch.state().trouble.clone().map_or(Ok(()), Err)
     }
 
     /// Renews the leases from now on.

@@ -18,12 +18,12 @@ import checker
 import history
 from trial import Trial
 
-# Safeguards that can be taken out, each with the fault that needs it, and with the kind of fault that the checker then finds. The program
-# takes the first two out itself, in a build for tests.
+# Safeguards that can be taken out, each with the fault that needs it, the seconds for this fault, and the kind of fault that the checker
+# then finds. The program takes the first two out itself, in a build for tests. A collector that is stopped once may have no poll in flight.
 SAFEGUARDS = {
-    "fence": ("stop_collector", "stale write"),
-    "late-acknowledgement": ("kill_receiver", "lost event"),
-    "synchronous-standby": ("kill_primary", "event without a commit"),
+    "fence": ("stop_collector", 40, "stale write"),
+    "late-acknowledgement": ("kill_receiver", 0, "lost event"),
+    "synchronous-standby": ("kill_primary", 0, "event without a commit"),
 }
 
 
@@ -65,7 +65,7 @@ def tried(options, path):
 def noticed(options, folder, safeguard):
     """Takes a safeguard out, and returns the kinds of fault that the checker finds then."""
     options, path = copy.copy(options), Path(folder, f"{safeguard}.ndjson")
-    options.without, options.faults = safeguard, SAFEGUARDS[safeguard][0]
+    options.without, (options.faults, options.seconds, _) = safeguard, SAFEGUARDS[safeguard]
     tried(options, path)
     return checker.Check(history.read(path)).judge()
 
@@ -75,7 +75,7 @@ def mutations(options, folder):
     with concurrent.futures.ThreadPoolExecutor() as pool:
         trials = {safeguard: pool.submit(noticed, options, folder, safeguard) for safeguard in SAFEGUARDS}
     for safeguard, trial in trials.items():
-        found, expected = trial.result(), SAFEGUARDS[safeguard][1]
+        found, expected = trial.result(), SAFEGUARDS[safeguard][-1]
         print(f"without {safeguard}: {', '.join(f'{kind}: {count}' for kind, count in found.items())}", flush=True)
         if expected not in found:
             sys.exit(f"the checker does not see that the {safeguard} is missing, expected: {expected}")

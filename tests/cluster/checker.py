@@ -31,8 +31,8 @@ ALLOWED = {
     "a collector is killed": ("collector", LEASE + RENEWAL, LEASE + RENEWAL),
     "a collector is stopped": ("collector", LEASE + RENEWAL, LEASE + RENEWAL),
     "a collector is cut off": ("collector", LEASE + RENEWAL, LEASE + RENEWAL),
-    # The collector sees within ten seconds that its clock went back, and plans its scopes anew, at most one and a half intervals away.
-    "a clock is wrong": ("clock", 18, None),
+    # The collector sees within so many seconds that its clock went back, and plans its scopes anew, at most one and a half intervals away.
+    "a clock is wrong": ("clock", 10, None),
     "the primary is killed": ("all", RENEWAL, RENEWAL),
     "the standby is killed": ("all", RENEWAL, RENEWAL),
     "the disk of the primary is full": ("all", STORE_BACKOFF, STORE_BACKOFF),
@@ -184,7 +184,7 @@ class Check:
             elif fault.concerns == "clock":
                 # Those, too, that the collector took over meanwhile.
                 if fault.collector in self.leases.holders(shard, fault.begin, fault.healed):
-                    excuses.append((fault.begin, fault.healed + own))
+                    excuses.append((fault.begin, fault.healed + own + 1.5 * self.trial["interval"]))
             else:
                 excuses.append((fault.begin, fault.healed + own))
         # A shard on its way: it was not worked on before its holder changed, and the next one reads its rows.

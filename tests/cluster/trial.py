@@ -52,6 +52,7 @@ class Trial:
         ports = [free_port(), free_port()]
         self.database = Database(folder, ports, disk_megabytes=160 + options.seconds // 4, is_synchronous=options.without != "synchronous-standby")
         self.service_lock, self.next_kill_of_service = threading.Lock(), 0.0
+        self.look = threading.Lock()
         self.relays = {name: [Relay(port) for port in ports] for name in NAMES}
         self.collectors = []
 
@@ -142,12 +143,8 @@ stream = {{ name = "{Stream.NAME}", replicas = 3, duplicate_window = "10m" }}
         while not (value := condition()):
             if time.monotonic() > end:
                 raise SystemExit(f"{words}: not within {PATIENCE} s{missing()}")
-            for one in self.collectors:
-                if one.child.poll() not in (None, -signal.SIGKILL):
-                    # A supervisor starts a collector again that began while no server took writes.
-                    if one.child.returncode != 1 or "no server can be used" not in one.words().splitlines()[-1]:
-                        raise SystemExit(f"the collector {one.name} ended with {one.child.returncode}")
-                    one.start()
+            with self.look:
+                self.look_after()
             time.sleep(0.2)
         return value
 
@@ -165,6 +162,16 @@ stream = {{ name = "{Stream.NAME}", replicas = 3, duplicate_window = "10m" }}
         self.settle()
         self.history.add("settled", number=number)
         print(f"{number}. {words}{f': {collector.name}' if collector else ''} ({time.monotonic() - began:.0f} s)", flush=True)
+
+    def look_after(self):
+        """Starts a collector again, as a supervisor does, that began while no server took writes."""
+        for one in self.collectors:
+            if one.child.poll() not in (None, -signal.SIGKILL):
+                if one.child.returncode != 1 or "no server can be used" not in one.words()[-2_000:]:
+                    raise SystemExit(f"the collector {one.name} ended with {one.child.returncode}")
+                self.history.add("ended", collector=one.name)
+                print(f"the collector {one.name} found no server that takes writes, and is started again", flush=True)
+                one.start()
 
     def leave_out(self, words):
         if words not in self.left_out:

@@ -272,6 +272,24 @@ async fn scopes_that_are_gone_are_forgotten_beyond_a_number() {
     assert!((UNPOLLED_SCOPES..=UNPOLLED_SCOPES + 3 * FRESH).contains(&stored), "{stored}");
 }
 
+#[tokio::test]
+async fn scopes_that_are_gone_keep_their_age_over_a_start() {
+    let scene = Scene::new();
+    let state = scene.folder.path().join("collector.db");
+    let row = |days: u64| {
+        let scope = Scope { id: format!("earlier-{days}"), name: None, owner: None, plugin_data: String::new() };
+        let standing =
+            Standing { due: NOON - days * 24 * HOUR, since: 1, watch: Polling::Unasked, ..Standing::default() };
+        ScopeRow { feed: "mallory-items".to_owned(), tenant: "mallory".to_owned(), scope, standing }
+    };
+    SqliteStore::open(&state).unwrap().keep_scopes(&[row(80), row(100)]).unwrap();
+    let mut stage = scene.start(&configuration("", Mode::ScopesFresh, 1, "interval = \"1h\"")).await;
+    stage.run_until(NOON + 2 * HOUR).await;
+    let stored = stage.pipeline.store.scopes(&[Lease::SOLE]).await.unwrap();
+    let is_there = |id: &str| stored.iter().any(|row| row.scope.id == id);
+    assert_eq!((is_there("earlier-80"), is_there("earlier-100")), (true, false));
+}
+
 /// A folder with the hostile plugin, and a clock that begins at noon.
 pub struct Scene {
     folder: TempDir,

@@ -54,7 +54,8 @@ pub const LONGEST_WAIT: Duration = DAY;
 /// Scopes that waited for the same service continue within this time.
 pub const THROTTLE_SPREAD: Duration = Duration::from_secs(10);
 
-/// Time between the first polls of two scopes that were never polled or are overdue: 10,000 scopes take 8 minutes.
+/// Time between the searches of two feeds that are overdue, and between the first polls of two new scopes of one feed:
+/// 10,000 feeds take 8 minutes.
 pub const FIRST_POLL_GAP: Duration = Duration::from_millis(50);
 
 /// Default number of polls in flight at the same time in `run`.

@@ -44,7 +44,7 @@ def histories(lines):
     # The last poll of a scope, as if it had begun with what the one before the last one but one left.
     events = [line for line in lines if line["what"] == "queued" and line["tenant"] == one["tenant"]]
     last = {line["uid"]: line for line in came if line["tenant"] == one["tenant"]}[events[-1]["uid"]]["poll"]
-    stale = checker.poll_id(trial, one["tenant"], one["scope"], rows[-5]["next"])
+    stale = checker.poll_after(trial, rows[-5])
     yield "stale poll", [line | {"poll": stale} if line.get("poll") == last else line for line in lines]
     rest = next(line for line in lines if line["what"] == "rest")
     yield "rest", changed(rest, waiting=1)

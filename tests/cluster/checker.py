@@ -21,7 +21,7 @@ ACKNOWLEDGEMENT = 12
 SLACK = 6
 # Two clocks of one machine, which different programs read.
 CLOCKS = 0.05
-# As in host-harness/host/src/feed/poll.rs: the id of a poll follows from the time at which its scope was due.
+# As in host-harness/host/src/feed/poll.rs.
 POLLS = uuid.UUID("8d2c9f0e-64b1-4c57-9a3d-1be077f526c4")
 
 # By the first words of a fault: whom it may delay, all or a part of them (the scopes of its collector, of the one with its clock or of its
@@ -43,10 +43,11 @@ ALLOWED = {
 }
 
 
-def poll_id(trial, tenant, scope, due):
-    """The id of a scope's poll that was due at a time."""
-    feed = tenant.replace("tenant", "feed")
-    return str(uuid.uuid5(uuid.uuid5(POLLS, trial["salt"]), f"{feed}\n{scope}\n{due}"))
+def poll_after(trial, row):
+    """The id of the poll that began with this row of its scope: the time in it is when the poll was due, and never goes back."""
+    time = max(row["next"], row["id_time"] + 1)
+    feed = row["tenant"].replace("tenant", "feed")
+    return str(uuid.uuid5(uuid.uuid5(POLLS, trial["salt"]), f"{feed}\n{row['scope']}\n{time}"))
 
 
 class Fault:
@@ -155,8 +156,7 @@ class Check:
             elif line["what"] == "queued" and (came := first.get((line["sink"], line["uid"]))) and seen.get(scope) != came["poll"]:
                 seen[scope] = came["poll"]
                 # The last row is the poll's own. It began with the one before, or with a time that its collector chose.
-                stale = [row["next"] for row in rows[scope][-20:-2]]
-                if came["poll"] in {poll_id(self.trial, *scope, due) for due in stale}:
+                if came["poll"] in {poll_after(self.trial, row) for row in rows[scope][-20:-2]}:
                     self.tell("stale poll", f"a poll of {scope[0]} was written that began before the last one, at {line['at']:.1f}")
 
     def beside(self, begin, end):

@@ -20,7 +20,7 @@ LOG = """
 CREATE SCHEMA trial;
 CREATE TABLE trial.log (
     number bigserial PRIMARY KEY, at timestamptz DEFAULT clock_timestamp(), who text DEFAULT session_user, what text NOT NULL,
-    shard smallint, epoch bigint, is_held boolean, tenant text, scope text, due bigint, next bigint, outcome text, sink text, uid text,
+    shard smallint, epoch bigint, is_held boolean, tenant text, scope text, due bigint, next bigint, id_time bigint, outcome text, sink text, uid text,
     outbox bigint
 );
 CREATE INDEX log_lease ON trial.log (shard, number) WHERE what = 'lease';
@@ -31,14 +31,15 @@ CREATE FUNCTION trial.lease() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER 
     RETURN NULL;
 END $$;
 CREATE FUNCTION trial.added() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
-    INSERT INTO trial.log (what, shard, tenant, scope, next, outcome)
-    SELECT 'row', shard, tenant, scope, (standing::json ->> 'due')::bigint, standing::json -> 'outcome' ->> 'code' FROM new_rows;
+    INSERT INTO trial.log (what, shard, tenant, scope, next, id_time, outcome)
+    SELECT 'row', shard, tenant, scope, (standing::json ->> 'due')::bigint, (standing::json ->> 'id_time')::bigint,
+        standing::json -> 'outcome' ->> 'code' FROM new_rows;
     RETURN NULL;
 END $$;
 CREATE FUNCTION trial.changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
-    INSERT INTO trial.log (what, shard, tenant, scope, due, next, outcome)
+    INSERT INTO trial.log (what, shard, tenant, scope, due, next, id_time, outcome)
     SELECT 'row', new_rows.shard, new_rows.tenant, new_rows.scope, (old_rows.standing::json ->> 'due')::bigint,
-        (new_rows.standing::json ->> 'due')::bigint, new_rows.standing::json -> 'outcome' ->> 'code'
+        (new_rows.standing::json ->> 'due')::bigint, (new_rows.standing::json ->> 'id_time')::bigint, new_rows.standing::json -> 'outcome' ->> 'code'
     FROM new_rows JOIN old_rows USING (number);
     RETURN NULL;
 END $$;

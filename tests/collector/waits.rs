@@ -1,5 +1,6 @@
 //! Waits and tokens that feeds share, and the times of retries.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 use serde_json::Value;
@@ -55,6 +56,29 @@ async fn a_scope_that_a_wrong_clock_planned_is_polled_soon_by_whoever_takes_it_o
     stage.run_until(NOON + 2 * HOUR).await;
     let times = scene.service.times(&subscription(0, 0));
     assert!(times.iter().any(|time| *time <= NOON + HOUR + HOUR / 2), "{times:?}");
+}
+
+#[tokio::test]
+async fn no_uid_comes_twice_when_the_times_of_a_clock_that_was_ahead_come_again() {
+    let scene = Scene::new(Estate::sized(1, 1));
+    let feed = scene.feed("a", 0, &list(&[subscription(0, 0)]), "emit = \"snapshot\"");
+    let text = format!("{NETWORK}{feed}");
+    scene.now.store(NOON + 3 * HOUR, Ordering::SeqCst);
+    let mut ahead = scene.start(&text).await;
+    ahead.run_until(NOON + 6 * HOUR).await;
+    let mut events = ahead.told().await;
+    ahead.end().await;
+    scene.now.store(NOON, Ordering::SeqCst);
+    let mut stage = scene.start(&text).await;
+    stage.run_until(NOON + 9 * HOUR).await;
+    events.extend(stage.told().await);
+    let polls = |events: &[Value]| {
+        let ids = events.iter().map(|event| event["metadata"]["correlation_uid"].to_string());
+        ids.collect::<HashSet<_>>().len()
+    };
+    assert!(polls(&events) >= 10, "{} polls", polls(&events));
+    let uids: HashSet<String> = events.iter().map(|event| event["metadata"]["uid"].to_string()).collect();
+    assert_eq!(uids.len(), events.len(), "of {} polls", polls(&events));
 }
 
 #[tokio::test]

@@ -147,6 +147,7 @@ impl Task {
         let is_refused = outcome.as_ref().is_some_and(|outcome| outcome.reaction == Reaction::FixScope);
         Standing {
             due: next.due,
+            id_time: self.standing.next_id_time(),
             failures: next.failures,
             waits_for_person: next.waits_for_person,
             since: if is_same { self.standing.since.min(now) } else { now },
@@ -211,7 +212,7 @@ impl Pipeline {
 
     /// Polls the scope, or reports why it is not polled any more.
     pub async fn attempt(&self, feed: &Feed, task: &Task, state: Option<&[u8]>) -> Polled {
-        let poll_id = feed::keyed_poll_id(&self.salt, &task.admitted.id, &task.scope.id, task.standing.due);
+        let poll_id = feed::keyed_poll_id(&self.salt, &task.admitted.id, &task.scope.id, task.standing.next_id_time());
         match &task.given_up {
             Some(failure) => feed.tell(&task.scope, poll_id, PollResult::Failure(failure.clone()), state).await,
             None => {

@@ -216,6 +216,8 @@ impl ScopeRow {
 pub struct Standing {
     /// When the scope is polled next.
     pub due: u64,
+    /// The time in the id of its last poll: when that poll was due, or later.
+    pub id_time: u64,
     /// Failures in a row.
     pub failures: u32,
     /// Whether only a person can mend the failure.
@@ -232,6 +234,15 @@ pub struct Standing {
     pub watch: Polling,
     /// Its figure at the last poll that gave one.
     pub figure: Option<Points>,
+}
+
+impl Standing {
+    /// Returns the time in the id of the next poll. The time never goes back: a clock that was ahead has planned times
+    /// that come again, and another poll with the same id would repeat the uids of its events. A poll that is done twice
+    /// has the same time.
+    pub fn next_id_time(&self) -> u64 {
+        self.due.max(self.id_time.saturating_add(1))
+    }
 }
 
 /// A figure, its largest possible value, and its weight in an average over scopes. All three are finite.

@@ -32,10 +32,22 @@ def histories(lines):
     gone = next(line for line in lines if line["what"] == "gone" and (line["sink"], line["uid"]) == (one["sink"], one["uid"]))
     yield "early acknowledgement", changed(gone, at=one["at"] - 1)
     yield "late event", changed(one, at=one["at"] + 300)
+
+    def throughout(words, collector=None):
+        """A fault that goes on all the time, and for as long as an event is late."""
+        number, over = len(lines), next(line["at"] for line in lines if line["what"] == "over") + 300
+        begin = {"what": "fault", "at": trial["at"], "fault": words} | ({"collector": collector} if collector else {})
+        return [line | {"number": number} for line in (begin, {"what": "healed", "at": over}, {"what": "settled", "at": over})]
+
+    # Neither a fault of the other sink nor one of a collector that has nothing to do with the tenant explains a delay.
+    received = next(line for line in came if line["sink"] == "receiver" and line["tenant"] == one["tenant"] and line["at"] > one["at"])
+    yield "late event", [*changed(received, at=received["at"] + 300), *throughout("a server of NATS is killed")]
     rows = [line for line in lines if line["what"] == "row" and line["tenant"] == one["tenant"]]
     # Nearly the whole trial: faults of its own collector and of everybody explain parts of it.
     late = {line["number"] for line in rows if line["at"] > trial["at"]}
-    yield "late poll", without(lambda line: line.get("who") and line["number"] in late)
+    unpolled = without(lambda line: line.get("who") and line["number"] in late)
+    yield "late poll", unpolled
+    yield "late poll", [*unpolled, *throughout("a clock is wrong by +1 h", "four")]
     yield "poll", without(lambda line: line["what"] == "row" and line["tenant"] == one["tenant"])
     other = next(line["who"] for line in lines if line["what"] == "lease" and line["who"] != rows[-1]["who"])
     yield "stale write", changed(rows[-1], who=other)

@@ -14,10 +14,13 @@ def kill_collector(trial, chance):
 
 
 def stop_collector(trial, chance):
-    """A collector is stopped with polls in flight, for longer than its lease, and goes on."""
+    """A collector is stopped with polls in flight and a commit on its way, for longer than its lease, and goes on."""
     one = trial.chosen(chance)
     with trial.fault("a collector is stopped", one):
         before = one.words().count("did not reach the store for")
+        # The commits of these seconds reach the database when others have the shards.
+        one.turn("silent")
+        time.sleep(3)
         # The answers of the service come while the collector is stopped: it wakes in the middle of these polls.
         with trial.service_lock:
             trial.service.signal(signal.SIGSTOP)
@@ -25,6 +28,7 @@ def stop_collector(trial, chance):
             one.signal(signal.SIGSTOP)
             trial.service.signal(signal.SIGCONT)
         trial.until(lambda: trial.is_taken_from(one), "the shards of one that is stopped are taken over")
+        one.turn("open")
         time.sleep(chance.uniform(0, 4))
         one.signal(signal.SIGCONT)
         trial.until(lambda: one.words().count("did not reach the store for") > before, "the collector that was stopped says so")
@@ -45,13 +49,13 @@ def kill_primary(trial, chance):
     is_silent = chance.choice([True, False])
     number = trial.database.servers.index(trial.database.primary)
     with trial.fault("the primary is killed" + (", and its machine answers nobody" if is_silent else "")) as fault:
-        if is_silent:
-            for one in trial.collectors:
-                one.relays[number].turn("silent")
         if not trial.database.is_synchronous:
             # The standby does not follow at once, and nobody waits for it.
             trial.database.way().turn("silent")
             time.sleep(3)
+        if is_silent:
+            for one in trial.collectors:
+                one.relays[number].turn("silent")
         trial.database.fail_over()
         fault.heal()
         trial.settle()

@@ -1,6 +1,8 @@
 //! The search for scopes: the subscriptions that the settings name, or all that the application can read, and the
 //! tenant's id if the settings give a domain. The plugin data of a scope is the tenant id that the feed signs in to.
 
+use std::collections::BTreeSet;
+
 use crate::api::{Page, Subscription};
 use crate::contract::{Discovery, Failure, Reaction, Scope, SkippedScope};
 use crate::diagnoses::{
@@ -61,6 +63,8 @@ pub struct Found<'a> {
     discovery: Discovery,
     next_link: Option<String>,
     pages: usize,
+    /// The subscriptions of all pages so far: one that comes again counts once.
+    seen: BTreeSet<String>,
     delegated_count: usize,
     excluded: Vec<String>,
 }
@@ -75,6 +79,7 @@ impl<'a> Found<'a> {
             discovery: Discovery { scopes: Vec::new(), skipped: Vec::new(), notices: Vec::new() },
             next_link: None,
             pages: 0,
+            seen: BTreeSet::new(),
             delegated_count: 0,
             excluded: Vec::new(),
         };
@@ -156,6 +161,9 @@ impl<'a> Found<'a> {
     fn consider(&mut self, subscription: &Subscription<'_>) {
         let Subscriptions::All { exclude, delegated } = self.subscriptions else { return };
         let id = subscription.subscription_id.to_ascii_lowercase();
+        if !self.seen.insert(id.clone()) {
+            return;
+        }
         if exclude.contains(&id) {
             self.excluded.push(id);
             return;
@@ -166,9 +174,6 @@ impl<'a> Found<'a> {
             return;
         }
         let scope = self.scope(&id, subscription.display_name.as_deref(), owner);
-        if self.discovery.scopes.iter().any(|known| known.id == scope.id) {
-            return;
-        }
         // Subscriptions can be read in every other state, such as PastDue and Warned; if not, the poll reports it.
         let closed = ["Disabled", "Deleted"];
         match subscription.state.as_deref() {
@@ -259,6 +264,19 @@ mod tests {
         assert_eq!(discovery.scopes[0].name.as_deref(), Some("S1"));
         let codes: Vec<_> = discovery.notices.iter().map(|notice| notice.code.as_str()).collect();
         assert_eq!(codes, ["exclusion-unused", "delegated-left-out"]);
+    }
+
+    #[test]
+    fn a_subscription_that_comes_again_counts_once() {
+        let page =
+            |state: &str, tenant: &str| format!(r#"{{"value":[{one},{one}]}}"#, one = subscription(1, state, tenant));
+        let discovery = discover(&all(&[], false), &[page("Enabled", TENANT)]).unwrap();
+        assert_eq!((discovery.scopes.len(), discovery.skipped.len()), (1, 0));
+        let discovery = discover(&all(&[], false), &[page("Disabled", TENANT)]).unwrap();
+        assert_eq!((discovery.scopes.len(), discovery.skipped.len()), (0, 1));
+        let other = page("Enabled", "00000000-0000-0000-0000-000000000000");
+        let failure = discover(&all(&[], false), &[other]).unwrap_err();
+        assert!(failure.cause.ends_with("1 of them"), "{}", failure.cause);
     }
 
     #[test]

@@ -219,7 +219,9 @@ token_url = "aaaabbbb-0000-cccc-1111-dddd2222eeee"
         """Gives each score a past of 90 days that ends at the score of now, as if the collector had run for so long."""
         dice, now = random.Random(18), int(time.time() * 1000)
         with closing(sqlite3.connect(self.folder / "collector.db", timeout=30)) as store, store:
-            for scope, subject, feed in store.execute("SELECT number, figure, feed FROM scope WHERE figure IS NOT NULL").fetchall():
+            # In an order that does not depend on which poll ended first.
+            scopes = "SELECT number, figure, feed FROM scope WHERE figure IS NOT NULL ORDER BY feed, scope"
+            for scope, subject, feed in store.execute(scopes).fetchall():
                 days = 20 if feed.startswith("woodgrove") else 95
                 figures = store.execute(
                     "SELECT subject, kind, title, value, maximum, weight, min(time) FROM history WHERE scope = ? GROUP BY subject", [scope]
@@ -227,7 +229,8 @@ token_url = "aaaabbbb-0000-cccc-1111-dddd2222eeee"
                 whole = next(figure for figure in figures if figure[0] == subject)
                 parts = [figure for figure in figures if figure[0] != subject and figure[4] > 0]
                 value = {part[0]: part[3] for part in parts}
-                changes, total = sorted((dice.uniform(0.2, days) for _ in range(dice.randint(3, 9)))), whole[3]
+                # The page shows the changes of 90 days.
+                changes, total = sorted((dice.uniform(0.2, min(days, 89)) for _ in range(dice.randint(3, 9)))), whole[3]
                 insert = "INSERT INTO history (scope, subject, time, kind, title, value, maximum, weight) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
                 keep = lambda figure, value, at: store.execute(insert, [scope, figure[0], at, *figure[1:3], value, *figure[4:6]])
                 began = {figure[0]: figure[6] for figure in figures}

@@ -59,6 +59,23 @@ async fn a_scope_that_a_wrong_clock_planned_is_polled_soon_by_whoever_takes_it_o
 }
 
 #[tokio::test]
+async fn a_wait_after_a_failure_that_a_wrong_clock_wrote_is_no_longer_than_it_was() {
+    let scene = Scene::new(Estate::sized(1, 1));
+    let text = format!("{NETWORK}{}", scene.feed("a", 0, &list(&[subscription(0, 0)]), ""));
+    scene.now.store(NOON + 5 * HOUR, Ordering::SeqCst);
+    scene.service.answer_with(|path, _| path.contains("secureScores").then(|| answer::arm_error(500, "Broken", "no")));
+    let mut ahead = scene.start(&text).await;
+    ahead.run_until(NOON + 5 * HOUR + 10 * SECOND).await;
+    ahead.end().await;
+    assert!(scene.service.times("secureScores").iter().any(|time| *time >= NOON + 5 * HOUR));
+    scene.now.store(NOON, Ordering::SeqCst);
+    let mut stage = scene.start(&text).await;
+    stage.run_until(NOON + 120 * SECOND).await;
+    let times = scene.service.times("secureScores");
+    assert!(times.iter().any(|time| *time <= NOON + 120 * SECOND), "{times:?}");
+}
+
+#[tokio::test]
 async fn no_uid_comes_twice_when_the_times_of_a_clock_that_was_ahead_come_again() {
     let scene = Scene::new(Estate::sized(1, 1));
     let feed = scene.feed("a", 0, &list(&[subscription(0, 0)]), "emit = \"snapshot\"");

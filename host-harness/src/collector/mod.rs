@@ -504,7 +504,7 @@ impl Collector {
         for (number, scope) in &mut self.scopes {
             let Some(entry) = self.feeds.get(&scope.feed) else { continue };
             let schedule = entry.schedule_of(&scope.scope.id);
-            scope.standing.due = schedule.resumed(scope.standing.due, scope.standing.failures > 0, now, 0);
+            schedule.resume(&mut scope.standing, now, 0);
             self.agenda.plan(Job::Poll(*number), entry.tenant, scope.standing.due);
         }
     }

@@ -64,9 +64,7 @@ impl Collector {
         // is due. The scope keeps that time: planned once more by the search, it could be put off a second time. Those that
         // are not polled keep their age.
         for row in stored.values_mut().filter(|row| row.standing.watch == Polling::Polled) {
-            let (schedule, standing) =
-                (Schedule::new(&admitted.id, &row.scope.id, admitted.interval), &mut row.standing);
-            standing.due = schedule.resumed(standing.due, standing.failures > 0, now, rank);
+            Schedule::new(&admitted.id, &row.scope.id, admitted.interval).resume(&mut row.standing, now, rank);
         }
         let polled = stored.values().filter(|row| row.standing.watch == Polling::Polled);
         let due = match polled.map(|row| row.standing.due).min() {
@@ -209,9 +207,8 @@ impl Collector {
             for scope in entry.scopes.clone() {
                 let Some(scope_entry) = self.scopes.get_mut(&scope) else { continue };
                 let schedule = entry.schedule_of(&scope_entry.scope.id);
-                let due = schedule.resumed(scope_entry.standing.due, scope_entry.standing.failures > 0, now, 0);
-                scope_entry.standing.due = due;
-                self.agenda.plan(Job::Poll(scope), entry.tenant, due);
+                schedule.resume(&mut scope_entry.standing, now, 0);
+                self.agenda.plan(Job::Poll(scope), entry.tenant, scope_entry.standing.due);
             }
         }
         if impatient {

@@ -12,6 +12,7 @@ use source_host::contract::{Failure, Reaction};
 use source_host::limits::milliseconds;
 
 use crate::limits;
+use crate::store::Standing;
 
 /// The times of polls of one scope: once an interval, always at the same place in it, so that ten thousand scopes do
 /// not start together.
@@ -57,18 +58,22 @@ impl Schedule {
         earliest.max(self.place).saturating_add(ahead)
     }
 
-    /// Returns when to poll a scope that was stored with this due time: at that time, unless the interval has become
-    /// shorter. An overdue poll begins after a delay that depends on `rank`, the number of others that begin, too.
-    pub fn resumed(&self, due: u64, failing: bool, now: u64, rank: u64) -> u64 {
-        if due <= now {
-            return first(now, rank);
+    /// Plans a scope that was stored: at its due time, unless the interval has become shorter, or the clock that planned
+    /// it was ahead. An overdue poll begins after a delay that depends on `rank`, the number of others that begin, too.
+    pub fn resume(&self, standing: &mut Standing, now: u64, rank: u64) {
+        let is_failing = standing.failures > 0;
+        let ahead = standing.ended.saturating_sub(now);
+        if is_failing && ahead > 0 {
+            // The wait begins now: nobody knows how long ago the poll was.
+            (standing.due, standing.ended) = (standing.due.saturating_sub(ahead), now);
         }
-        // A due time further away was written while the clock was wrong.
         let furthest = now.saturating_add(self.interval.saturating_mul(2).max(milliseconds(limits::LONGEST_WAIT)));
-        if failing {
-            return due.min(furthest);
-        }
-        if due - now <= self.interval { due } else { self.next_place(now) }
+        standing.due = match standing.due {
+            due if due <= now => first(now, rank),
+            due if is_failing => due.min(furthest),
+            due if due - now <= self.interval => due,
+            _ => self.next_place(now),
+        };
     }
 
     /// Returns the consequences of a poll that ended at `now`, after `failures` failed ones.
@@ -235,15 +240,26 @@ mod tests {
     #[test]
     fn what_was_kept_is_polled_when_it_is_due() {
         let schedule = hourly();
-        assert_eq!(schedule.resumed(NOW + 5, false, NOW, 7), NOW + 5, "in the future");
-        assert_eq!(schedule.resumed(NOW - 5, false, NOW, 0), NOW, "overdue");
-        assert_eq!(schedule.resumed(NOW - 5, false, NOW, 3), first(NOW, 3), "overdue, after others");
-        assert_eq!(schedule.resumed(NOW + 9 * HOUR, true, NOW, 0), NOW + 9 * HOUR, "it has a reason to wait");
-        assert_eq!(schedule.resumed(NOW + 99 * HOUR, true, NOW, 0), NOW + 24 * HOUR, "a clock was wrong");
-        assert_eq!(
-            schedule.resumed(NOW + 9 * HOUR, false, NOW, 0),
-            schedule.next_place(NOW),
-            "the interval became shorter"
-        );
+        let resumed = |due: u64, failures: u32, rank: u64| {
+            let mut standing = Standing { due, failures, ended: NOW - HOUR, ..Standing::default() };
+            schedule.resume(&mut standing, NOW, rank);
+            standing.due
+        };
+        assert_eq!(resumed(NOW + 5, 0, 7), NOW + 5, "in the future");
+        assert_eq!(resumed(NOW - 5, 0, 0), NOW, "overdue");
+        assert_eq!(resumed(NOW - 5, 0, 3), first(NOW, 3), "overdue, after others");
+        assert_eq!(resumed(NOW + 9 * HOUR, 1, 0), NOW + 9 * HOUR, "it has a reason to wait");
+        assert_eq!(resumed(NOW + 99 * HOUR, 1, 0), NOW + 24 * HOUR, "longer than any wait");
+        assert_eq!(resumed(NOW + 9 * HOUR, 0, 0), schedule.next_place(NOW), "the interval became shorter");
+    }
+
+    #[test]
+    fn a_wait_that_a_clock_ahead_planned_keeps_its_length() {
+        let wrong = NOW + 3 * HOUR;
+        let mut standing = Standing { due: wrong + 30_000, failures: 1, ended: wrong, ..Standing::default() };
+        for _ in 0..2 {
+            hourly().resume(&mut standing, NOW, 0);
+            assert_eq!(standing.due, NOW + 30_000);
+        }
     }
 }

@@ -319,7 +319,7 @@ impl Collector {
     /// Polls a scope from now on, or continues to if it has a number. Returns the scope and the other feed that polls
     /// it, if that was not reported yet.
     fn watch(&mut self, feed: u32, task: Task, live: Option<u32>, now: u64) -> Option<(Scope, Arc<AdmittedFeed>)> {
-        let Task { admitted, schedule, scope, standing, .. } = task;
+        let Task { admitted, schedule, scope, mut standing, .. } = task;
         let entry = self.feeds.get_mut(&feed)?;
         let was_stored = entry.stored.remove(scope.id.as_str()).is_some();
         if let Some(number) = live {
@@ -328,15 +328,13 @@ impl Collector {
             }
             return None;
         }
-        let due = match was_stored {
-            true => schedule.resumed(standing.due, standing.failures > 0, now, 0),
-            false => standing.due,
-        };
+        if was_stored {
+            schedule.resume(&mut standing, now, 0);
+        }
         let number = self.numbers.next();
         entry.scopes.push(number);
-        self.agenda.plan(Job::Poll(number), entry.tenant, due);
+        self.agenda.plan(Job::Poll(number), entry.tenant, standing.due);
         let shared = self.shared(feed, &admitted, &scope).map(|other| (scope.clone(), other));
-        let standing = Standing { due, ..standing };
         self.scopes.insert(
             number,
             Box::new(ScopeEntry { feed, scope, standing, held_since: None, trouble: None, notices: Box::default() }),

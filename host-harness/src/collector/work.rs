@@ -148,6 +148,7 @@ impl Task {
         Standing {
             due: next.due,
             id_time: self.standing.next_id_time(),
+            ended: now,
             failures: next.failures,
             waits_for_person: next.waits_for_person,
             since: if is_same { self.standing.since.min(now) } else { now },

@@ -218,6 +218,8 @@ pub struct Standing {
     pub due: u64,
     /// The time in the id of its last poll: when that poll was due, or later.
     pub id_time: u64,
+    /// When its last poll ended.
+    pub ended: u64,
     /// Failures in a row.
     pub failures: u32,
     /// Whether only a person can mend the failure.

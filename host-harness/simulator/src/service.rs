@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::answer::{Answer, EndpointKind, Request, arm_error, controls_path, entra_error};
 use super::assertion::{self, Registered};
@@ -48,6 +49,15 @@ pub struct World {
     strikes: usize,
     requests: usize,
     visits: Option<Vec<Visit>>,
+}
+
+/// Begins every token.
+const TOKEN_PREFIX: &str = "eySimulated.";
+
+/// A token of a tenant, which only the knowledge of the tenant's secret can make.
+fn token_of(tenant: &Tenant, nonce: Uuid) -> String {
+    let proof = Uuid::new_v5(&nonce, format!("{}\n{}", tenant.id, tenant.client_secret).as_bytes());
+    format!("{TOKEN_PREFIX}{}{}", nonce.simple(), proof.simple())
 }
 
 /// The machine's Unix time in seconds.
@@ -114,7 +124,7 @@ impl World {
     /// The tenant that a request is for, by its token or by the path of the token endpoint.
     pub(super) fn tenant_of(&self, request: &Request) -> Option<String> {
         match &request.bearer {
-            Some(bearer) => self.tokens.get(bearer).cloned(),
+            Some(bearer) => self.tenant_of_token(bearer),
             None => request.path.split('/').nth(1).and_then(|id| self.tenant(id)).map(|tenant| tenant.id.clone()),
         }
     }
@@ -229,7 +239,7 @@ impl World {
             );
             return refuse(400, "invalid_resource", 500_011, &text);
         }
-        let token = format!("eySimulated.{}", uuid::Uuid::new_v4().simple());
+        let token = token_of(&tenant, Uuid::new_v4());
         self.tokens.insert(token.clone(), tenant.id);
         let life = if self.scenario == Some("token-strings") { json!("3599") } else { json!(3599) };
         Answer::json(
@@ -282,9 +292,14 @@ impl World {
         self.sign_ins.iter()
     }
 
-    /// Id of the tenant that got a token.
+    /// Id of the tenant that got a token. As those of Entra ID, a token is good until it expires, also at a service that
+    /// was started again.
     pub fn tenant_of_token(&self, token: &str) -> Option<String> {
-        self.tokens.get(token).cloned()
+        let of_another_run = || {
+            let nonce = token.strip_prefix(TOKEN_PREFIX)?.get(..32).and_then(|nonce| Uuid::parse_str(nonce).ok())?;
+            self.estate.tenants.iter().find(|tenant| token_of(tenant, nonce) == token).map(|tenant| tenant.id.clone())
+        };
+        self.tokens.get(token).cloned().or_else(of_another_run)
     }
 
     /// The tenant of a request's token.
@@ -293,7 +308,7 @@ impl World {
             let text = "Authentication failed. The 'Authorization' header is missing.";
             return Err(arm_error(401, "AuthenticationFailed", text));
         };
-        let tenant = self.tokens.get(bearer).and_then(|id| self.tenant(id));
+        let tenant = self.tenant_of_token(bearer).and_then(|id| self.tenant(&id));
         tenant.ok_or_else(|| arm_error(401, "InvalidAuthenticationToken", "The access token is invalid."))
     }
 
@@ -403,4 +418,23 @@ fn list(items: Vec<Value>, next: Option<String>) -> Value {
         list["nextLink"] = Value::from(next);
     }
     list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_that_was_started_again_knows_its_tokens_and_no_others() {
+        let world = || World::new(Estate::sized(2, 1), None);
+        let tenant = world().estate.tenants[1].clone();
+        let token = token_of(&tenant, Uuid::new_v4());
+        assert_eq!(world().tenant_of_token(&token), Some(tenant.id.clone()));
+        let of_another_secret = token_of(&Tenant { client_secret: "another".to_owned(), ..tenant }, Uuid::new_v4());
+        for bad in
+            [&of_another_secret, &token[..token.len() - 1], &format!("{token}0"), "eySimulated.", "", "eySimulated.é"]
+        {
+            assert_eq!(world().tenant_of_token(bad), None, "{bad}");
+        }
+    }
 }

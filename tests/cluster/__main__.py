@@ -37,7 +37,7 @@ def arguments():
     parser.add_argument("--tenants", type=int, default=24)
     parser.add_argument("--subscriptions", type=int, default=1, help="scopes of each tenant")
     parser.add_argument("--interval", type=int, default=5, help="seconds between two polls of a scope")
-    parser.add_argument("--history", type=Path, help="file that keeps the history")
+    parser.add_argument("--history", type=Path, help="file that keeps the history; if the trial fails, the collectors' logs lie beside")
     parser.add_argument("--without", default="", choices=["", *SAFEGUARDS], help="a safeguard that is taken out")
     parser.add_argument("--mutations", action="store_true", help="takes each safeguard out: the checker must notice")
     options = parser.parse_args()
@@ -57,6 +57,8 @@ def tried(options, path):
         except BaseException:
             for one in trial.collectors:
                 print(f"--- {one.name}\n{one.words()[-4000:]}", file=sys.stderr)
+                if options.history:
+                    options.history.with_name(f"{options.history.stem}-{one.name}.log").write_text(one.words())
             raise
         finally:
             trial.end()

@@ -95,10 +95,7 @@ def kill_receiver(trial, chance):
 
 
 def kill_service(trial, chance):
-    """The service is killed, and started again. It forgets its tokens then, and a collector asks for another one only once in 300 s."""
-    if time.monotonic() < trial.next_kill_of_service:
-        return
-    trial.next_kill_of_service = time.monotonic() + 400
+    """The service is killed, and started again."""
     with trial.fault("the service is killed"), trial.service_lock:
         trial.service.kill()
         time.sleep(chance.uniform(0.5, 2))

@@ -51,8 +51,7 @@ class Trial:
         self.receiver, self.stream = HttpReceiver(folder), Stream(folder)
         ports = [free_port(), free_port()]
         self.database = Database(folder, ports, disk_megabytes=160 + options.seconds // 4, is_synchronous=options.without != "synchronous-standby")
-        self.service_lock, self.next_kill_of_service = threading.Lock(), 0.0
-        self.look = threading.Lock()
+        self.service_lock, self.look = threading.Lock(), threading.Lock()
         self.relays = {name: [Relay(port) for port in ports] for name in NAMES}
         self.collectors = []
 
@@ -178,13 +177,11 @@ stream = {{ name = "{Stream.NAME}", replicas = 3, duplicate_window = "10m" }}
             self.left_out.append(words)
             print(words, flush=True)
 
+    HOLDER = "SELECT who FROM trial.log WHERE what = 'lease' AND log.shard = shard.shard ORDER BY number DESC LIMIT 1"
+
     def holders(self):
         """The name of each shard's holder, by its number; `None` if the database does not answer."""
-        rows = self.database.ask(
-            "SELECT shard, (SELECT who FROM trial.log WHERE what = 'lease' AND log.shard = shard.shard ORDER BY number DESC LIMIT 1) "
-            "FROM host_harness.shard WHERE holder IS NOT NULL",
-            may_fail=True,
-        )
+        rows = self.database.ask(f"SELECT shard, ({self.HOLDER}) FROM host_harness.shard WHERE holder IS NOT NULL", may_fail=True)
         return None if rows is None else {int(shard): name for shard, name in rows}
 
     def is_taken_from(self, one):
@@ -217,7 +214,8 @@ stream = {{ name = "{Stream.NAME}", replicas = 3, duplicate_window = "10m" }}
         scopes = self.options.tenants * self.options.subscriptions
         known = "SELECT count(*) FROM host_harness.scope"
         unpolled = (
-            "SELECT tenant, scope, shard, standing FROM host_harness.scope WHERE standing::json ->> 'outcome' IS NULL AND (tenant, scope) "
+            f"SELECT tenant, scope, ({self.HOLDER}), standing FROM host_harness.scope JOIN host_harness.shard USING (shard) "
+            "WHERE standing::json ->> 'outcome' IS NULL AND (tenant, scope) "
             f"NOT IN (SELECT tenant, scope FROM trial.log WHERE number > {number} AND what = 'row')"
         )
         self.until(

@@ -18,10 +18,10 @@ use source_host::limits::milliseconds;
 use source_host::network::Transport;
 use source_simulator::estate::Estate;
 
-use super::scene::{HOUR, SECOND, Scene};
+use super::scene::{HOUR, SECOND, Scene, throttled};
 use crate::support::NOON;
 use crate::support::fleet::{Connection, Database, SHARDS};
-use crate::support::stage::{Secrets, Stage};
+use crate::support::stage::{Prepared, Secrets, Stage};
 
 const TENANTS: u32 = 12;
 
@@ -160,6 +160,23 @@ async fn two_collectors_share_the_tenants_and_poll_each_scope_once() {
 }
 
 #[tokio::test]
+async fn events_of_shards_that_are_taken_during_the_start_are_delivered() {
+    let scene = Scene::new(Estate::sized(TENANTS, 1));
+    let (database, text) = (Database::new(&scene.now), feeds(&scene));
+    let ((mut keeper, watch), member, store, shards) = kept(&scene, &database, "one", expected_work(&[], SHARDS));
+    let transport = Arc::clone(&scene.service) as Arc<dyn Transport>;
+    let opened = (store, &shards);
+    let prepared = Prepared::on(opened, &scene.file(), &text, &Secrets::new(), &scene.now, transport).await;
+    keeper.turn().await;
+    assert_eq!(watch.state().held.len(), usize::from(SHARDS));
+    let mut one = Ship { stage: prepared.start().await, keeper, watch, member };
+    pass(&scene, &mut [&mut one], 5 * 60 * SECOND).await;
+    let events = one.stage.told().await;
+    let tenants: BTreeSet<&str> = events.iter().filter_map(|event| event["metadata"]["tenant_uid"].as_str()).collect();
+    assert_eq!(tenants.len(), TENANTS as usize);
+}
+
+#[tokio::test]
 async fn one_poll_beside_collectors_has_the_shards_that_it_needs_and_no_others() {
     let scene = Scene::new(Estate::sized(TENANTS, 1));
     let (database, text) = (Database::new(&scene.now), feeds(&scene));
@@ -238,6 +255,81 @@ async fn what_a_dead_collector_leaves_is_taken_up_after_a_lease() {
     assert!(!first.is_empty() && more.is_empty(), "the states were taken up: nothing is new: {:?}", uids(&more));
 }
 
+/// Lets time pass until a poll of the first tenant waits for its answer.
+async fn begin_poll_of_the_first_tenant(scene: &Scene, ship: &mut Ship) {
+    let subscription = scene.service.world.lock().estate.tenants[0].subscriptions[0].id.clone();
+    scene.service.held.send_replace(Some(format!("{subscription}/providers")));
+    let polls_before = scene.service.polls(&subscription);
+    let begun = scene.now.load(Ordering::SeqCst);
+    while scene.service.polls(&subscription) == polls_before {
+        let now = scene.now.fetch_add(milliseconds(limits::RENEWAL), Ordering::SeqCst);
+        assert!(now < begun + 2 * HOUR, "the poll comes within its interval");
+        ship.keeper.turn().await;
+        ship.stage.collector.reconcile();
+        ship.stage.collector.start_due();
+        // Other jobs end, the one that is held does not.
+        let patience = Duration::from_millis(5);
+        while tokio::time::timeout(patience, ship.stage.collector.ended()).await.is_ok() {
+            ship.stage.collector.start_due();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_wait_that_a_poll_met_holds_for_all_though_another_collector_took_its_shard() {
+    let scene = Scene::new(Estate::sized(TENANTS, 1));
+    let (database, text) = (Database::new(&scene.now), feeds(&scene));
+    let mut frozen = Ship::start(&scene, &database, "frozen", &text).await;
+    pass(&scene, &mut [&mut frozen], 2 * HOUR).await;
+    scene.service.answer_with(|path, _| if path.contains("secureScores") { throttled("3600") } else { None });
+    begin_poll_of_the_first_tenant(&scene, &mut frozen).await;
+    let (store, now) = (Arc::clone(&frozen.stage.pipeline.store), || scene.now.load(Ordering::SeqCst));
+    let before = store.throttles(now()).await.unwrap().len();
+    let mut other = Ship::start(&scene, &database, "other", &text).await;
+    scene.now.fetch_add(milliseconds(limits::LEASE), Ordering::SeqCst);
+    other.keeper.turn().await;
+    assert_eq!(database.holder("tenant-0"), Some(MemberId("other".to_owned())));
+    scene.service.held.send_replace(None);
+    frozen.stage.run_now().await;
+    assert!(!database.fenced.lock().is_empty());
+    assert_eq!(store.throttles(now()).await.unwrap().len(), before + 1);
+}
+
+#[tokio::test]
+async fn a_collector_without_feeds_has_no_trouble_with_the_store_any_more() {
+    let scene = Scene::new(Estate::sized(TENANTS, 1));
+    let (database, text) = (Database::new(&scene.now), feeds(&scene));
+    let mut one = Ship::start(&scene, &database, "one", &text).await;
+    let mut other = Ship::start(&scene, &database, "other", &text).await;
+    database.refuses_polls.store(true, Ordering::SeqCst);
+    pass(&scene, &mut [&mut one, &mut other], 5 * 60 * SECOND).await;
+    assert!(one.stage.collector.health().is_err() && other.stage.collector.health().is_err());
+    // Another one takes its shards while the store does not answer it.
+    scene.now.fetch_add(milliseconds(limits::LEASE), Ordering::SeqCst);
+    one.turn().await;
+    database.refuses_polls.store(false, Ordering::SeqCst);
+    other.stage.collector.reconcile();
+    assert!(other.stage.collector.health().is_ok(), "others do its polls");
+    pass(&scene, &mut [&mut one, &mut other], 5 * 60 * SECOND).await;
+    assert!(one.stage.collector.health().is_ok() && other.stage.collector.health().is_ok());
+}
+
+#[tokio::test]
+async fn a_shard_that_cannot_be_given_back_costs_no_other_lease() {
+    let scene = Scene::new(Estate::sized(TENANTS, 1));
+    let (database, text) = (Database::new(&scene.now), feeds(&scene));
+    let mut one = Ship::start(&scene, &database, "one", &text).await;
+    pass(&scene, &mut [&mut one], 60 * SECOND).await;
+    let mut other = Ship::start(&scene, &database, "other", &text).await;
+    database.refuses_back.store(true, Ordering::SeqCst);
+    pass(&scene, &mut [&mut one, &mut other], 60 * SECOND).await;
+    assert!(one.watch.state().trouble.is_some(), "it tries to give shards back");
+    assert!(one.stage.collector.elsewhere() < TENANTS as usize, "it works on the others");
+    database.refuses_back.store(false, Ordering::SeqCst);
+    pass(&scene, &mut [&mut one, &mut other], 60 * SECOND).await;
+    assert!(one.watch.state().trouble.is_none() && other.held() > 0);
+}
+
 #[tokio::test]
 async fn a_collector_that_was_frozen_past_its_lease_writes_nothing_and_joins_again() {
     let scene = Scene::new(Estate::sized(TENANTS, 1));
@@ -247,22 +339,7 @@ async fn a_collector_that_was_frozen_past_its_lease_writes_nothing_and_joins_aga
     let before = frozen.stage.told().await.len();
     let tenant = "tenant-0";
     // A poll is in flight when the collector freezes.
-    let subscription = scene.service.world.lock().estate.tenants[0].subscriptions[0].id.clone();
-    scene.service.held.send_replace(Some(format!("{subscription}/providers")));
-    let polls_before = scene.service.polls(&subscription);
-    let begun = scene.now.load(Ordering::SeqCst);
-    while scene.service.polls(&subscription) == polls_before {
-        let now = scene.now.fetch_add(milliseconds(limits::RENEWAL), Ordering::SeqCst);
-        assert!(now < begun + 2 * HOUR, "the poll comes within its interval");
-        frozen.keeper.turn().await;
-        frozen.stage.collector.reconcile();
-        frozen.stage.collector.start_due();
-        // Other jobs end, the one that is held does not.
-        let patience = Duration::from_millis(5);
-        while tokio::time::timeout(patience, frozen.stage.collector.ended()).await.is_ok() {
-            frozen.stage.collector.start_due();
-        }
-    }
+    begin_poll_of_the_first_tenant(&scene, &mut frozen).await;
     scene.service.world.lock().estate.tenants[0].subscriptions[0].controls[0].healthy += 1;
     let mut other = Ship::start(&scene, &database, "other", &text).await;
     scene.service.held.send_replace(None);

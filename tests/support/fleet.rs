@@ -34,6 +34,10 @@ pub struct Database {
     pub fenced: Mutex<Vec<Lease>>,
     /// Whether no shard can be taken.
     pub refuses: AtomicBool,
+    /// Whether no shard can be given back.
+    pub refuses_back: AtomicBool,
+    /// Whether no poll can be committed.
+    pub refuses_polls: AtomicBool,
     /// Runs when a reader is opened.
     pub at_reading: Mutex<Arc<dyn Fn() + Send + Sync>>,
 }
@@ -54,6 +58,8 @@ impl Database {
             shards: Mutex::new((0..SHARDS).map(shard).collect()),
             fenced: Mutex::default(),
             refuses: AtomicBool::new(false),
+            refuses_back: AtomicBool::new(false),
+            refuses_polls: AtomicBool::new(false),
             at_reading: Mutex::new(Arc::new(|| {})),
         })
     }
@@ -77,6 +83,13 @@ impl Connection {
         let shards = self.database.shards.lock();
         let row = &shards[usize::from(lease.shard)];
         row.lease == lease && row.holder.as_ref() == Some(&self.id)
+    }
+
+    fn allowed(&self, refuses: &AtomicBool) -> StoreResult<()> {
+        match refuses.load(Ordering::SeqCst) {
+            true => Err(StoreError { place: self.place().clone(), what: StoreErrorKind::Busy }),
+            false => Ok(()),
+        }
     }
 
     fn fence(&self, lease: Lease) -> StoreResult<&SharedStore> {
@@ -112,9 +125,7 @@ impl FleetStore for Connection {
     }
 
     async fn take(&self, member: &MemberId, shards: &[u16]) -> StoreResult<Vec<Lease>> {
-        if self.database.refuses.load(Ordering::SeqCst) {
-            return Err(StoreError { place: self.place().clone(), what: StoreErrorKind::Busy });
-        }
+        self.allowed(&self.database.refuses)?;
         let mut rows = self.database.shards.lock();
         let mut taken = Vec::new();
         for shard in shards {
@@ -130,6 +141,7 @@ impl FleetStore for Connection {
     }
 
     async fn give_back(&self, member: &MemberId, leases: &[Lease]) -> StoreResult<()> {
+        self.allowed(&self.database.refuses_back)?;
         let mut rows = self.database.shards.lock();
         let own = rows.iter_mut().filter(|row| row.holder.as_ref() == Some(member) && leases.contains(&row.lease));
         own.for_each(|row| row.holder = None);
@@ -171,6 +183,7 @@ impl Store for Connection {
 
     async fn commit(&self, poll: Arc<PollRecord>) -> StoreResult<StoredBytes> {
         assert_eq!(poll.lease.shard, shard_of(&poll.row.tenant, SHARDS));
+        self.allowed(&self.database.refuses_polls)?;
         self.fence(poll.lease)?.commit(poll).await
     }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use host_harness::admitted::AdmittedFeed;
 use host_harness::admitted::tenants::Tenants;
 use host_harness::collector::Collector;
 use host_harness::collector::work::Pipeline;
@@ -72,24 +73,7 @@ impl Stage {
         now: &Arc<AtomicU64>,
         transport: Arc<dyn Transport>,
     ) -> Stage {
-        let reading = Arc::clone(now);
-        let clock: Clock = Arc::new(move || reading.load(Ordering::SeqCst));
-        let mut config = config::parse(file, text, None, &|name| secrets.get(name).cloned());
-        let (budgets, sinks) = (config.collector.budgets, std::mem::take(&mut config.sinks));
-        let checked = admission::check(&host(), config, None, &clock).await.unwrap();
-        let output = Arc::new(Mutex::new(Vec::new()));
-        let pipeline = run::pipeline(opened, budgets, &sinks, &checked.network, &clock, output.clone()).await.unwrap();
-        let tenants = Arc::new(Tenants::new(move |_| Ok(Arc::clone(&transport))));
-        let collector = Collector::new(pipeline.clone(), tenants, checked.feeds, 64, 8).await.unwrap();
-        Stage {
-            now: Arc::clone(now),
-            collector,
-            pipeline,
-            disk_is_full: Arc::default(),
-            writes: Arc::default(),
-            free: Arc::default(),
-            output,
-        }
+        Prepared::on(opened, file, text, secrets, now, transport).await.start().await
     }
 
     /// Reloads with another configuration; `impatient` as after SIGHUP.
@@ -146,5 +130,42 @@ impl Stage {
     pub fn metric(&self, series: &str) -> Option<f64> {
         let text = self.pipeline.metrics.text(self.pipeline.deliveries.outboxes(), MetricsLevel::Feed);
         text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
+    }
+}
+
+/// A collector whose deliveries have begun, and whose rows are not loaded yet.
+pub struct Prepared {
+    now: Arc<AtomicU64>,
+    pipeline: Pipeline,
+    tenants: Arc<Tenants>,
+    feeds: Vec<Arc<AdmittedFeed>>,
+    output: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Prepared {
+    pub async fn on(
+        opened: (SharedStore, &Shards),
+        file: &Path,
+        text: &str,
+        secrets: &Secrets,
+        now: &Arc<AtomicU64>,
+        transport: Arc<dyn Transport>,
+    ) -> Prepared {
+        let reading = Arc::clone(now);
+        let clock: Clock = Arc::new(move || reading.load(Ordering::SeqCst));
+        let mut config = config::parse(file, text, None, &|name| secrets.get(name).cloned());
+        let (budgets, sinks) = (config.collector.budgets, std::mem::take(&mut config.sinks));
+        let checked = admission::check(&host(), config, None, &clock).await.unwrap();
+        let output = Arc::new(Mutex::new(Vec::new()));
+        let pipeline = run::pipeline(opened, budgets, &sinks, &checked.network, &clock, output.clone()).await.unwrap();
+        let tenants = Arc::new(Tenants::new(move |_| Ok(Arc::clone(&transport))));
+        Prepared { now: Arc::clone(now), pipeline, tenants, feeds: checked.feeds, output }
+    }
+
+    pub async fn start(self) -> Stage {
+        let Prepared { now, pipeline, tenants, feeds, output } = self;
+        let collector = Collector::new(pipeline.clone(), tenants, feeds, 64, 8).await.unwrap();
+        let (disk_is_full, writes, free) = Default::default();
+        Stage { now, collector, pipeline, disk_is_full, writes, free, output }
     }
 }

@@ -91,7 +91,8 @@ pub struct Collector {
     /// Whether rows are being read.
     is_loading: bool,
     /// The store's last error, if its last write failed.
-    store_trouble: Option<StoreError>,
+    /// The feed whose poll the store did not take last, and the reason.
+    store_trouble: Option<(u32, StoreError)>,
     /// The store's errors, of which repetitions are not logged.
     repeats: Repeats,
     swept: u64,
@@ -230,13 +231,6 @@ enum PollFault {
     Store(NotKept),
 }
 
-impl PollFault {
-    /// Says whether another collector took the shard, and does the work again.
-    fn is_of_lease(&self) -> bool {
-        matches!(self, PollFault::Store(not_kept) if not_kept.is_of_lease())
-    }
-}
-
 impl Collector {
     /// Makes a collector of these feeds, with their state from the store.
     pub async fn new(
@@ -248,7 +242,8 @@ impl Collector {
     ) -> Result<Collector, StoreError> {
         let clock = Arc::clone(&pipeline.clock);
         let now = clock();
-        let (store, shards) = (&pipeline.store, pipeline.shards.held());
+        // Shards that the keeper took since the deliveries began are loaded later, together with their waiting events.
+        let (store, shards) = (&pipeline.store, pipeline.deliveries.counted());
         // A store of several collectors is pruned later, beside the work.
         let is_shared = store.fleet().is_some();
         if !is_shared {
@@ -641,7 +636,9 @@ impl Collector {
 
     /// The store's last error, if there is one.
     pub fn health(&self) -> Result<(), &StoreError> {
-        self.store_trouble.as_ref().map_or(Ok(()), Err)
+        // A feed that went to another collector has no poll here that could show that the store works again.
+        let trouble = self.store_trouble.as_ref().filter(|(feed, _)| self.feeds.contains_key(feed));
+        trouble.map_or(Ok(()), |(_, error)| Err(error))
     }
 }
 

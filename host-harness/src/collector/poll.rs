@@ -161,12 +161,12 @@ impl Collector {
 
     /// Logs why a job of a feed that was reconfigured meanwhile has no result.
     fn lost(&mut self, feed: &str, scope: &str, tenant: &str, fault: PollFault) {
-        if fault.is_of_lease() {
-            tracing::debug!(tenant, feed, scope, "another collector does the poll again");
-            return;
-        }
         let (words, blame) = match fault {
             PollFault::Open(error) => (error.to_string(), failure_of(&error).blame()),
+            PollFault::Store(not_kept) if not_kept.is_of_lease() => {
+                tracing::debug!(tenant, feed, scope, "another collector does the poll again");
+                return self.share(not_kept.throttle);
+            }
             PollFault::Store(not_kept) => {
                 if !not_kept.is_of_feed() {
                     self.pipeline.metrics.store_failed();
@@ -190,6 +190,7 @@ impl Collector {
     /// Logs why a job has no result, as a failure of the scope.
     pub(super) fn failed(
         &mut self,
+        feed: u32,
         admitted: &AdmittedFeed,
         scope: &Scope,
         fault: PollFault,
@@ -200,6 +201,7 @@ impl Collector {
                 tracing::debug!(
                     tenant = %admitted.tenant, feed = %admitted.id, scope = scope.id, "another collector does the poll again"
                 );
+                self.share(not_kept.throttle.clone());
                 not_kept.failure()
             }
             PollFault::Open(error) => {
@@ -226,9 +228,12 @@ impl Collector {
                     true => line!(error),
                     false => line!(debug),
                 }
+                if let Some((_, before)) = self.store_trouble.take().filter(|(_, before)| before.to_string() != words) {
+                    self.repeats.over(STORE, &before.to_string());
+                }
                 let failure = failures::STORE_FAILED.because(words);
                 self.pipeline.metrics.store_failed();
-                self.store_trouble = Some(error);
+                self.store_trouble = Some((feed, error));
                 failure
             }
         }
@@ -307,7 +312,7 @@ impl Collector {
         let Some(entry) = self.feeds.get(&feed) else { return };
         let (admitted, tenant, schedule) = (Arc::clone(&entry.admitted), entry.tenant, entry.schedule_of(&id.id));
         let is_of_store = matches!(&fault, PollFault::Store(not_kept) if !not_kept.is_of_feed());
-        let failure = self.failed(&admitted, &id, fault, code_before.as_deref());
+        let failure = self.failed(feed, &admitted, &id, fault, code_before.as_deref());
         self.tally.polled(0, Some(&failure.code));
         let Some(scope) = self.scopes.get_mut(&number) else { return };
         let failures = scope.standing.failures;
@@ -335,7 +340,7 @@ impl Collector {
             tenant = %admitted.tenant, feed = %admitted.id, scope = scope.scope.id, events,
             outcome = code.as_deref().unwrap_or("collected"), "polled"
         );
-        if let Some(trouble) = self.store_trouble.take()
+        if let Some((_, trouble)) = self.store_trouble.take()
             && self.repeats.over(STORE, &trouble.to_string())
         {
             tracing::info!("the store accepts polls again");

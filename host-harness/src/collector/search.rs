@@ -401,7 +401,7 @@ impl Collector {
                 // The next search finds the scope lost again.
                 row.standing.watch = Polling::Polled;
                 let (admitted, scope) = (Arc::clone(&entry.admitted), row.scope.clone());
-                self.failed(&admitted, &scope, fault, None);
+                self.failed(feed, &admitted, &scope, fault, None);
             }
         }
     }

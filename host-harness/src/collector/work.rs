@@ -295,6 +295,12 @@ impl Pipeline {
         let kept = match committed {
             Ok(kept) => kept,
             Err(error) => {
+                // The wait holds for whoever has the shard now, too.
+                if let Some(throttle) = throttle.clone().filter(|_| error.is_of_lease())
+                    && let Err(error) = self.store.keep_throttle(throttle).await
+                {
+                    tracing::debug!(%error, "others do not know of a wait");
+                }
                 let not_kept = NotKept { error, throttle };
                 if not_kept.is_of_feed() {
                     self.metrics.feed(tenant, id, |counts| counts.polled(Some(&not_kept.failure()), 0, &notices));

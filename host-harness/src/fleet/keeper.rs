@@ -94,8 +94,12 @@ impl Keeper {
 
     /// Renews the leases until the other end of `stop` is dropped, and then gives them back.
     pub async fn keep(mut self, mut stop: oneshot::Receiver<()>) {
-        while timeout(self.pause(), &mut stop).await.is_err() {
+        let mut pause = self.pause();
+        while timeout(pause, &mut stop).await.is_err() {
+            let begun = (self.clock)();
             self.turn().await;
+            // The time of a renewal that failed slowly is a part of the pause: four fit into a lease.
+            pause = self.pause().saturating_sub((self.clock)().saturating_duration_since(begun));
         }
         self.leave().await;
     }
@@ -168,6 +172,11 @@ impl Keeper {
         }
         let held = own(&fleet);
         self.giving.retain(|lease, _| held.contains(lease));
+        // Whatever follows must not cost the leases that there are. The store counts from the arrival of the renewal,
+        // which was after its start.
+        let until = begun + limits::LEASE_TRUSTED;
+        self.shards.replace(held.iter().copied().filter(|lease| !self.giving.contains_key(lease)), until);
+        self.renewed = Some(begun);
         let due: Vec<Lease> = self.giving.iter().filter(|(_, at)| **at <= begun).map(|(lease, _)| *lease).collect();
         if !due.is_empty() {
             self.answered(store.give_back(&member.id, &due)).await?;
@@ -175,11 +184,6 @@ impl Keeper {
             fleet.shards.iter_mut().filter(|shard| due.contains(&shard.lease)).for_each(|shard| shard.holder = None);
         }
         let mut held: Vec<Lease> = held.into_iter().filter(|lease| !due.contains(lease)).collect();
-        // A failing `take` must not cost the leases that there are.
-        // The store counts from the arrival of the renewal, which was after its start.
-        let until = begun + limits::LEASE_TRUSTED;
-        self.shards.replace(held.iter().copied().filter(|lease| !self.giving.contains_key(lease)), until);
-        self.renewed = Some(begun);
         let Moves { take, give } = match &self.once {
             // The store leaves out those that others hold.
             Some(needed) => Moves { take: needed.iter().copied().collect(), give: Vec::new() },

@@ -335,7 +335,7 @@ impl RunLoop {
                     self.look_around();
                 }
                 () = self.collector.ended() => {}
-                () = deliveries.moved() => self.collector.resume_paused(),
+                () = deliveries.room() => self.collector.resume_paused(),
                 () = sleep(next) => {}
             }
         }

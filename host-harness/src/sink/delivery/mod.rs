@@ -48,6 +48,9 @@ struct SharedDeliveries {
     inner: Mutex<Inner>,
     /// Notified when something was delivered, a partition came to rest, or a sink closed.
     moved: Notify,
+    /// Notified when an outbox that was full has room, when sinks were replaced, or when one closed. Keeps one notice for
+    /// the loop while that is busy.
+    room: Notify,
     /// Notified when sinks were replaced.
     replaced: Notify,
 }
@@ -157,10 +160,22 @@ impl Deliveries {
     /// Makes deliveries without sinks.
     pub fn new(surroundings: Surroundings) -> Deliveries {
         let Surroundings { store, shards, disk, stdout, network, metrics, clock } = surroundings;
-        let (inner, moved, replaced) = (Mutex::default(), Notify::new(), Notify::new());
+        let (inner, moved, room, replaced) = (Mutex::default(), Notify::new(), Notify::new(), Notify::new());
         let (network, shares) = (Mutex::new(network), DiskShares::default());
-        let shared =
-            SharedDeliveries { store, shards, disk, stdout, network, metrics, clock, shares, inner, moved, replaced };
+        let shared = SharedDeliveries {
+            store,
+            shards,
+            disk,
+            stdout,
+            network,
+            metrics,
+            clock,
+            shares,
+            inner,
+            moved,
+            room,
+            replaced,
+        };
         Deliveries { shared: Arc::new(shared) }
     }
 
@@ -197,6 +212,7 @@ impl Deliveries {
         let resumed = inner.resumed;
         drop(inner);
         self.shared.replaced.notify_waiters();
+        self.shared.room.notify_one();
         self.shared.check_outboxes();
         if resumed {
             self.take_up(None);
@@ -225,6 +241,11 @@ impl Deliveries {
             self.wake(&row.sink, &row.tenant, &row.feed);
         }
         Ok(lost)
+    }
+
+    /// Returns the leases whose events are delivered.
+    pub fn counted(&self) -> Vec<Lease> {
+        self.shared.counted()
     }
 
     /// Takes over tenants of newly leased shards: counts their waiting events, and delivers them.
@@ -319,6 +340,11 @@ impl Deliveries {
     /// Returns the reason why no further delivery is possible, if there is one.
     pub fn closed(&self) -> Option<SinkClosed> {
         self.shared.inner.lock().closed.clone()
+    }
+
+    /// Returns when polls that wait for room in an outbox may go on, or when a sink closed.
+    pub async fn room(&self) {
+        self.shared.room.notified().await;
     }
 
     /// Returns when something was delivered, a partition came to rest, or a sink closed.

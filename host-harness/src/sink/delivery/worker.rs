@@ -83,7 +83,7 @@ impl SharedDeliveries {
     }
 
     /// Returns the leases whose events are delivered.
-    fn counted(&self) -> Vec<Lease> {
+    pub(super) fn counted(&self) -> Vec<Lease> {
         let inner = self.inner.lock();
         let held = self.shards.held().into_iter();
         held.filter(|lease| self.is_counted(&inner, *lease)).collect()
@@ -160,6 +160,7 @@ impl SharedDeliveries {
                 Err(Stall::Closed(why)) => {
                     let mut inner = self.inner.lock();
                     inner.closed.get_or_insert(why);
+                    self.room.notify_one();
                     return inner.end(partition, &state.held);
                 }
                 Err(Stall::Later { wait, trouble }) => {
@@ -221,6 +222,9 @@ impl SharedDeliveries {
         let Some(aloud) = inner.ledger.filled(sink, tenant, is_full, now) else { return };
         let fault = inner.trouble(sink, tenant).map_or(OUTBOX_FULL.blame, |trouble| trouble.blame).word();
         drop(inner);
+        if !is_full {
+            self.room.notify_one();
+        }
         let Waiting { events, bytes } = waiting;
         macro_rules! line {
             ($level:ident) => {

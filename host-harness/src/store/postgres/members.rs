@@ -69,7 +69,8 @@ const LEAVE: &str = "
 impl PostgresStore {
     /// Asks by the connection of the fleet's rows. An answer after the end of a lease is of no use.
     async fn fleet_rows(&self, text: &'static str, parameters: Parameters<'_>) -> StoreResult<Vec<Row>> {
-        let rows = self.renewals.rows(text, parameters, &self.closing, limits::RENEWAL);
+        // A server that refuses is named with its reason before the time is over.
+        let rows = self.renewals.rows(text, parameters, &self.closing, limits::RENEWAL / 2);
         match tokio::time::timeout(limits::RENEWAL, rows).await {
             Ok(rows) => {
                 let rows = rows.map_err(|what| self.fault(what))?;

@@ -99,7 +99,7 @@ impl PostgresStore {
         let row = row.map_err(fault)?.ok_or_else(|| fault(StoreErrorKind::Other(Cause::new("no answer"))))?;
         let (shards, me): (i64, String) = (row.get(0), row.get(1));
         let closing = Arc::<Closing>::default();
-        let writes = writer::start(link(LinkPurpose::Writing), me, Arc::clone(&closing));
+        let writes = writer::start(link(LinkPurpose::Writing), place.clone(), me, Arc::clone(&closing));
         Ok(PostgresStore {
             place: place.clone(),
             space: FreeSpace::new(|| None),

@@ -14,7 +14,7 @@ use super::writing::{self, FailedWrite, Results, ScopeWrite};
 use crate::limits;
 use crate::store::budget::StoredBytes;
 use crate::store::shards::Lease;
-use crate::store::{PollRecord, ScopeRow, StoreErrorKind};
+use crate::store::{PollRecord, ScopeRow, StoreError, StoreErrorKind, StorePlace};
 
 type WriteAnswer<T> = oneshot::Sender<Result<T, StoreErrorKind>>;
 
@@ -52,14 +52,15 @@ const FORGET: &str = "
     SELECT count(*) FROM held";
 
 /// Starts the task, which ends when it is told to close, or with the last sender.
-pub(super) fn start(link: Link, me: String, closing: Arc<Closing>) -> mpsc::UnboundedSender<Write> {
+pub(super) fn start(link: Link, place: StorePlace, me: String, closing: Arc<Closing>) -> mpsc::UnboundedSender<Write> {
     let (sender, waiting) = mpsc::unbounded_channel();
-    tokio::spawn(PollWriter { link, me, number: 0, closing }.serve(waiting));
+    tokio::spawn(PollWriter { link, place, me, number: 0, closing }.serve(waiting));
     sender
 }
 
 struct PollWriter {
     link: Link,
+    place: StorePlace,
     me: String,
     /// The number of the last transaction.
     number: i64,
@@ -164,7 +165,7 @@ impl PollWriter {
     async fn transaction(&mut self, entries: &[ScopeWrite<'_>]) -> Result<Results, StoreErrorKind> {
         self.number += 1;
         let (begun, mut pause) = (Instant::now(), limits::STORE_PAUSE);
-        let mut unanswered: Option<Results> = None;
+        let (mut unanswered, mut is_told): (Option<Results>, bool) = (None, false);
         loop {
             let error = match self.attempt(entries).await {
                 Ok(Some(results)) => return Ok(results),
@@ -180,8 +181,17 @@ impl PollWriter {
             };
             let is_transient = matches!(&error, StoreErrorKind::Server(fault) if fault.may_pass());
             // While nobody knows whether the transaction was committed, neither answer would be true.
-            if unanswered.is_none() && (!is_transient || begun.elapsed() >= limits::STORE_PATIENCE) {
+            let is_over = !is_transient || begun.elapsed() >= limits::STORE_PATIENCE;
+            if unanswered.is_none() && is_over {
                 return Err(error);
+            }
+            if is_over && !is_told {
+                is_told = true;
+                let error = StoreError { place: self.place.clone(), what: error.clone() };
+                tracing::error!(
+                    fault = error.blame().word(),
+                    "nobody knows whether the last polls were stored, and all others wait until the state answers: {error}"
+                );
             }
             if !self.closing.pause(pause).await {
                 return Err(error);

@@ -275,6 +275,16 @@ async fn begin_poll_of_the_first_tenant(scene: &Scene, ship: &mut Ship) {
     }
 }
 
+/// Lets a collector renew until it has the first tenant, whose holder is frozen.
+async fn take_the_first_tenant(scene: &Scene, database: &Database, ship: &mut Ship) {
+    let begun = scene.now.load(Ordering::SeqCst);
+    while database.holder("tenant-0") != Some(ship.member.lock().id.clone()) {
+        let now = scene.now.fetch_add(milliseconds(limits::RENEWAL), Ordering::SeqCst);
+        assert!(now <= begun + milliseconds(limits::LEASE + 2 * limits::RENEWAL));
+        ship.keeper.turn().await;
+    }
+}
+
 #[tokio::test]
 async fn a_wait_that_a_poll_met_holds_for_all_though_another_collector_took_its_shard() {
     let scene = Scene::new(Estate::sized(TENANTS, 1));
@@ -286,9 +296,7 @@ async fn a_wait_that_a_poll_met_holds_for_all_though_another_collector_took_its_
     let (store, now) = (Arc::clone(&frozen.stage.pipeline.store), || scene.now.load(Ordering::SeqCst));
     let before = store.throttles(now()).await.unwrap().len();
     let mut other = Ship::start(&scene, &database, "other", &text).await;
-    scene.now.fetch_add(milliseconds(limits::LEASE), Ordering::SeqCst);
-    other.keeper.turn().await;
-    assert_eq!(database.holder("tenant-0"), Some(MemberId("other".to_owned())));
+    take_the_first_tenant(&scene, &database, &mut other).await;
     scene.service.held.send_replace(None);
     frozen.stage.run_now().await;
     assert!(!database.fenced.lock().is_empty());
@@ -315,6 +323,28 @@ async fn a_collector_without_feeds_has_no_trouble_with_the_store_any_more() {
 }
 
 #[tokio::test]
+async fn after_a_silence_of_the_store_nobody_takes_the_shards_of_the_living() {
+    let scene = Scene::new(Estate::sized(TENANTS, 1));
+    let (database, text) = (Database::new(&scene.now), feeds(&scene));
+    let mut one = Ship::start(&scene, &database, "one", &text).await;
+    let mut other = Ship::start(&scene, &database, "other", &text).await;
+    pass(&scene, &mut [&mut one, &mut other], 5 * 60 * SECOND).await;
+    assert!(one.held() > 0 && other.held() > 0);
+    // Nobody could renew for longer than a lease.
+    scene.now.fetch_add(milliseconds(2 * limits::LEASE), Ordering::SeqCst);
+    for _ in 0..3 {
+        for ship in [&mut one, &mut other] {
+            ship.turn().await;
+        }
+        assert!(one.held() < usize::from(SHARDS) && other.held() < usize::from(SHARDS));
+        scene.now.fetch_add(milliseconds(limits::RENEWAL), Ordering::SeqCst);
+    }
+    pass(&scene, &mut [&mut one, &mut other], 60 * SECOND).await;
+    assert!(one.held() > 0 && other.held() > 0);
+    assert_eq!(one.held() + other.held(), usize::from(SHARDS));
+}
+
+#[tokio::test]
 async fn a_shard_that_cannot_be_given_back_costs_no_other_lease() {
     let scene = Scene::new(Estate::sized(TENANTS, 1));
     let (database, text) = (Database::new(&scene.now), feeds(&scene));
@@ -337,15 +367,13 @@ async fn a_collector_that_was_frozen_past_its_lease_writes_nothing_and_joins_aga
     let mut frozen = Ship::start(&scene, &database, "frozen", &text).await;
     pass(&scene, &mut [&mut frozen], 2 * HOUR).await;
     let before = frozen.stage.told().await.len();
-    let tenant = "tenant-0";
     // A poll is in flight when the collector freezes.
     begin_poll_of_the_first_tenant(&scene, &mut frozen).await;
     scene.service.world.lock().estate.tenants[0].subscriptions[0].controls[0].healthy += 1;
     let mut other = Ship::start(&scene, &database, "other", &text).await;
+    take_the_first_tenant(&scene, &database, &mut other).await;
     scene.service.held.send_replace(None);
-    scene.now.fetch_add(milliseconds(limits::LEASE), Ordering::SeqCst);
     other.turn().await;
-    assert_eq!(database.holder(tenant), Some(MemberId("other".to_owned())));
     let since = scene.now.load(Ordering::SeqCst);
     pass(&scene, &mut [&mut other], HOUR).await;
     // A scope that was overdue is polled at once, and then at its place.

@@ -557,6 +557,9 @@ impl Collector {
         if let Some(low) = self.pipeline.store.space().low() {
             notes.push(format!("{low}: feeds that keep more than their share of it keep nothing new"));
         }
+        if let Err(error) = self.health() {
+            notes.push(format!("results of polls are not stored: {error}"));
+        }
         let snapshot = StatusSnapshot {
             feeds,
             failing_feeds,

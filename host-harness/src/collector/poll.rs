@@ -167,10 +167,11 @@ impl Collector {
                 tracing::debug!(tenant, feed, scope, "another collector does the poll again");
                 return self.share(not_kept.throttle);
             }
+            PollFault::Store(not_kept) if !not_kept.is_of_feed() => {
+                self.share(not_kept.throttle);
+                return self.tell_unkept(&not_kept.error);
+            }
             PollFault::Store(not_kept) => {
-                if !not_kept.is_of_feed() {
-                    self.pipeline.metrics.store_failed();
-                }
                 let failure = not_kept.failure();
                 self.share(not_kept.throttle);
                 (failure.cause.clone(), failure.blame())

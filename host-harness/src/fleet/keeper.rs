@@ -185,6 +185,8 @@ impl Keeper {
         }
         let mut held: Vec<Lease> = held.into_iter().filter(|lease| !due.contains(lease)).collect();
         let Moves { take, give } = match &self.once {
+            // All were silent if the store was away: the others have a renewal's time to show that they live.
+            _ if silence >= limits::LEASE_TRUSTED => Moves::default(),
             // The store leaves out those that others hold.
             Some(needed) => Moves { take: needed.iter().copied().collect(), give: Vec::new() },
             None => self.share(&member.id, &fleet, begun),
@@ -256,7 +258,12 @@ impl Keeper {
         match dead.is_empty() {
             true => tracing::info!("took {} shards", taken.len()),
             false => {
-                tracing::warn!("took {} shards, among them those of {}, which is silent", taken.len(), dead.join(", "))
+                let are = if dead.len() == 1 { "is" } else { "are" };
+                tracing::warn!(
+                    "took {} shards, among them those of {}, which {are} silent",
+                    taken.len(),
+                    dead.join(", ")
+                )
             }
         }
     }

@@ -28,8 +28,9 @@ pub struct MemberSummary<'a> {
 /// Returns the collectors, the living ones first.
 pub fn summary<'a>(fleet: &'a Fleet) -> Vec<MemberSummary<'a>> {
     let mut configurations: BTreeMap<ShortDigest, usize> = BTreeMap::new();
-    for seen in fleet.members.iter().filter(|seen| seen.is_alive() && seen.member.shares()) {
-        *configurations.entry(seen.member.configuration).or_default() += 1;
+    let living = fleet.members.iter().filter(|seen| seen.is_alive());
+    for configuration in living.filter_map(|seen| seen.member.told_configuration()) {
+        *configurations.entry(configuration).or_default() += 1;
     }
     let usual = configurations.iter().max_by_key(|(_, count)| **count).map(|(digest, _)| *digest);
     let row = |seen: &'a SeenMember| {
@@ -45,7 +46,7 @@ pub fn summary<'a>(fleet: &'a Fleet) -> Vec<MemberSummary<'a>> {
             polls: own.iter().filter_map(|shard| member.work.get(*shard)).map(|work| u64::from(work.polls)).sum(),
             feeds: member.work.iter().map(|work| u64::from(work.feeds)).sum(),
             is_alive,
-            differs: is_alive && member.shares() && usual != Some(member.configuration),
+            differs: is_alive && member.told_configuration().is_some_and(|own| usual != Some(own)),
         }
     };
     let mut rows: Vec<MemberSummary<'a>> = fleet.members.iter().map(row).collect();
@@ -106,6 +107,10 @@ mod tests {
         );
         assert_eq!(summary(&fleet)[0].feeds, 8);
         assert_eq!(summary(&fleet).iter().map(|row| row.left).collect::<Vec<_>>(), [0, 0, 0, 1]);
+        // One that has just started has not told its configuration yet.
+        let mut starting = fleet.clone();
+        starting.members[1].member.configuration = ShortDigest::default();
+        assert!(summary(&starting).iter().all(|row| !row.differs));
         // One that polls once may know a part of the feeds.
         let mut fleet = fleet;
         for seen in &mut fleet.members[1..3] {

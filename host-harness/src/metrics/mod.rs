@@ -399,8 +399,8 @@ impl Metrics {
     pub fn share(&self, fleet: &Fleet, held: usize) {
         let rows = summary(fleet);
         let alive = rows.iter().filter(|row| row.is_alive);
-        let sharing = alive.clone().map(|row| &row.seen.member).filter(|member| member.shares());
-        let configurations: BTreeSet<_> = sharing.map(|member| member.configuration).collect();
+        let configurations: BTreeSet<_> =
+            alive.clone().filter_map(|row| row.seen.member.told_configuration()).collect();
         let taken: usize = alive.clone().map(|row| row.shards).sum();
         let alive = alive.count();
         self.inner.lock().fleet = Some(FleetCounts {

@@ -76,10 +76,13 @@ impl Repeats {
         false
     }
 
-    /// Records a failure that is over at once.
+    /// Records a failure that is over at once, unless it lasts already.
     pub fn met_once(&mut self, subject: &str, code: &str, blame: Blame, words: &str, now: u64) -> bool {
+        let lasts = self.known.get(&(subject.to_owned(), code.to_owned())).is_some_and(|repeat| repeat.lasts);
         let aloud = self.met(subject, code, blame, words, now);
-        self.over(subject, code);
+        if !lasts {
+            self.over(subject, code);
+        }
         aloud
     }
 
@@ -144,6 +147,16 @@ mod tests {
         assert!(repeats.over("siem", "answered-503"));
         assert!(!repeats.over("siem", "answered-503"), "it was over already");
         assert!(!repeats.over("siem", "never-met"));
+    }
+
+    #[test]
+    fn a_failure_that_lasts_is_not_over_because_it_was_met_once_more() {
+        let mut repeats = Repeats::default();
+        assert!(repeats.met("store", "busy", Blame::Operator, "busy", 0));
+        assert!(!repeats.met_once("store", "busy", Blame::Operator, "busy", 1));
+        assert!(repeats.over("store", "busy"), "its end is logged");
+        assert!(repeats.met_once("store", "full", Blame::Operator, "full", 2));
+        assert!(!repeats.over("store", "full"), "it was over at once");
     }
 
     #[test]

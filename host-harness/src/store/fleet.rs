@@ -35,6 +35,11 @@ impl FleetMember {
     pub fn shares(&self) -> bool {
         !self.work.is_empty()
     }
+
+    /// Digest of the configuration of a collector that shares the work; `None` until the collector has told it.
+    pub fn told_configuration(&self) -> Option<ShortDigest> {
+        (self.shares() && self.configuration != ShortDigest::default()).then_some(self.configuration)
+    }
 }
 
 /// The work in a shard, as far as one collector knows.

@@ -40,8 +40,11 @@ impl Page {
             }
             @if choice.tenants.is_empty() {
                 p.quiet {
-                    @if choice.counts.iter().sum::<usize>() == 0 { "No scope was found yet: the first polls begin with the start." }
-                    @else { "No tenant fits." }
+                    @if choice.counts.iter().sum::<usize>() > 0 { "No tenant fits." }
+                    @else if self.snapshot.fleet.as_ref().is_some_and(|fleet| fleet.held.is_empty()) {
+                        "This collector has no tenants: it holds no shard of the state."
+                    }
+                    @else { "No scope was found yet: the first polls begin with the start." }
                 }
             }
         })?;

@@ -1,6 +1,7 @@
 //! `poll --state` and `status` with a state in a database.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use host_harness::store::Store;
 use host_harness::store::fleet::FleetStore;
@@ -10,8 +11,9 @@ use source_simulator::estate::Estate;
 
 use super::tables::signed;
 use super::{all, open, poll};
+use crate::support::PATIENCE;
 use crate::support::postgres::Server;
-use crate::support::process::Scene;
+use crate::support::process::{Scene, get};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_poll_shares_a_database_with_other_collectors_and_status_lists_them() {
@@ -100,6 +102,33 @@ async fn a_collector_tells_of_events_for_sinks_that_it_lacks_when_it_takes_over_
     process.hears("collecting 2 feeds");
     FleetStore::leave(&store, &super::member("one").id).await.unwrap();
     process.hears("2 events wait for the sink lake, which is not configured any more; they stay until it is");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn probes_and_the_page_tell_of_a_database_that_is_away() {
+    let server = Server::start("fsync = off");
+    let database = server.database().await;
+    let scene = Scene::of(Estate::sized(2, 1)).await;
+    let url = server.url(&database, &database);
+    scene.write(&format!("[collector]\nstate = \"{url}\"\nlisten = \"127.0.0.1:0\"\n"));
+    let mut process = scene.run(&[]);
+    let address = process.address();
+    let answers = async |status: u16| {
+        while get(&format!("{address}/readyz"), None).await.0 != status {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, answers(200)).await.expect("it is ready");
+    let port = server.port;
+    let folder = server.crash();
+    tokio::time::timeout(PATIENCE, answers(503)).await.expect("it is told");
+    let page = get(&address, None).await.1;
+    assert!(
+        page.contains("this collector cannot renew its leases") && !page.contains("Nothing needs a person"),
+        "{page}"
+    );
+    let _server = Server::again(folder, port);
+    tokio::time::timeout(PATIENCE, answers(200)).await.expect("it goes on");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -237,14 +237,21 @@ impl Counters {
         if let Some(counts) = self.feeds.remove(&(tenant.into(), feed.into())) {
             self.gone.entry(tenant.into()).or_default().add_counters(&counts);
         }
-        self.forget_tenants();
+        if !has_feed(&self.feeds, &tenant.into()) {
+            self.gone.remove(tenant);
+        }
     }
 
     fn forget_tenants(&mut self) {
         let Counters { feeds, gone, .. } = self;
-        let feed_of = |tenant: &Arc<str>| feeds.range((Arc::clone(tenant), Arc::from(""))..).next();
-        gone.retain(|tenant, _| feed_of(tenant).is_some_and(|((first, _), _)| first == tenant));
+        gone.retain(|tenant, _| has_feed(feeds, tenant));
     }
+}
+
+/// Says whether a feed of a tenant is counted.
+fn has_feed(feeds: &BTreeMap<FeedOrSink, Box<FeedCounts>>, tenant: &Arc<str>) -> bool {
+    let first = feeds.range((Arc::clone(tenant), Arc::from(""))..).next();
+    first.is_some_and(|((first, _), _)| first == tenant)
 }
 
 /// Counts of one tenant's events at one sink.
@@ -742,6 +749,10 @@ mod tests {
         let told = || metrics.text(Outboxes::default(), MetricsLevel::Tenant);
         check(&told(), &[r#"collector_events_total{tenant="a"} 7"#, "collector_feeds 1"]);
         assert!(!told().contains("tenant=\"ab\""));
+        // The counts of one tenant go with its last feed, and those of others stay.
+        metrics.take_up(None, ("ab", "one", &[]));
+        metrics.forget("ab", "one");
+        check(&told(), &[r#"collector_events_total{tenant="a"} 7"#]);
         metrics.forget("a", "two");
         metrics.configure([("a", "one", &[][..])].into_iter());
         check(&told(), &[r#"collector_events_total{tenant="a"} 0"#]);

@@ -1,19 +1,21 @@
 //! `poll --state` and `status` with a state in a database.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use host_harness::store::Store;
 use host_harness::store::fleet::FleetStore;
 use host_harness::store::shards::shard_of;
 use serde_json::Value;
+use source_host::digest::ShortDigest;
 use source_simulator::estate::Estate;
 
 use super::tables::signed;
 use super::{all, open, poll};
 use crate::support::PATIENCE;
+use crate::support::hostile::hostile_bytes;
 use crate::support::postgres::Server;
-use crate::support::process::{Scene, get};
+use crate::support::process::{Process, Scene, get};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_poll_shares_a_database_with_other_collectors_and_status_lists_them() {
@@ -129,6 +131,46 @@ async fn probes_and_the_page_tell_of_a_database_that_is_away() {
     );
     let _server = Server::again(folder, port);
     tokio::time::timeout(PATIENCE, answers(200)).await.expect("it goes on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_whose_feeds_come_late_describes_all_of_them_to_the_others() {
+    let server = Server::shared();
+    let database = server.database().await;
+    let url = server.url(&database, &database);
+    let scene = Scene::of(Estate::sized(2, 1)).await;
+    let feed = |id: &str| {
+        format!(
+            "[[feed]]\nid = \"{id}\"\ntenant = \"{id}\"\nplugin = \"/dev/stdin\"\n\
+             [feed.settings]\nmode = \"\"\nkey = \"the-key\"\n"
+        )
+    };
+    scene.write(&format!("[collector]\nstate = \"{url}\"\n{}{}", feed("slow"), feed("slower")));
+    let (pipe, input) = scene.piped_input();
+    let mut command = scene.command(&["run", "-c", "collector.toml"]);
+    command.stdin(input);
+    let mut process = Process::start(command);
+    let superuser = server.superuser(&database).await;
+    // Returns the configuration once so many feeds are described, and another configuration than this one.
+    let described = async |count: i32, before: &str| {
+        let begun = Instant::now();
+        loop {
+            let text = "SELECT feeds, configuration FROM host_harness.collector";
+            let row = superuser.query_one(text, &[]).await.unwrap();
+            let (feeds, configuration): (Vec<i32>, String) = (row.get(0), row.get(1));
+            let feeds: i32 = feeds.iter().sum();
+            if feeds == count && configuration != before {
+                return configuration;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{feeds} feeds, {configuration}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    process.hears("still checking 2 feeds");
+    let first = described(2, &ShortDigest::default().to_string()).await;
+    std::fs::write(&pipe, hostile_bytes()).unwrap();
+    process.hears("added 2 feeds");
+    described(4, &first).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -479,6 +479,11 @@ impl Metrics {
         self.inner.lock().left_out = feeds.into_iter().collect();
     }
 
+    /// Adds feeds to those that are left out.
+    pub fn leave_out(&self, feeds: impl IntoIterator<Item = (String, String, &'static str)>) {
+        self.inner.lock().left_out.extend(feeds);
+    }
+
     /// Makes metrics that include a store's free space.
     pub fn of(space: FreeSpace) -> Metrics {
         Metrics { space: Some(space), ..Metrics::default() }
@@ -681,6 +686,8 @@ mod tests {
         metrics.left_out([("contoso".to_owned(), "test".to_owned(), "credential-unreadable")]);
         let line = r#"collector_feed_left_out{tenant="contoso",feed="test",reason="credential-unreadable"} 1"#;
         check(&metrics.text(Outboxes::default(), MetricsLevel::Feed), &["collector_feeds_left_out 1", line]);
+        metrics.leave_out([("contoso".to_owned(), "late".to_owned(), "plugin-unusable")]);
+        check(&metrics.text(Outboxes::default(), MetricsLevel::Feed), &["collector_feeds_left_out 2", line]);
         metrics.left_out([]);
         assert!(!metrics.text(Outboxes::default(), MetricsLevel::Feed).contains("credential-unreadable"));
     }

@@ -2,7 +2,7 @@
 //! is ready, and the others do not wait for it.
 
 use super::page::words::number;
-use super::{RunLoop, tell_left_out, tell_odd};
+use super::{KnownRows, RunLoop, tell_left_out, tell_odd};
 use crate::collector::{LeftOutRow, WaitingRow};
 use crate::config::admission::{Admission, Late, LeftOut, WaitingFeed};
 use crate::config::{self, ConfigProblem, StartError};
@@ -15,7 +15,7 @@ pub(super) struct LateFeeds {
     /// Whether scopes that wait for a person are tried at once.
     impatient: bool,
     /// The feeds that were left out of the previous configuration.
-    before: Vec<LeftOutRow>,
+    before: KnownRows,
     /// Start of the check, in Unix milliseconds.
     since: u64,
     /// Number of feeds that started afresh.
@@ -30,7 +30,7 @@ impl LateFeeds {
     /// The late feeds of a start; `None` if there are none.
     pub(super) fn of_start(admission: Admission, left_out: &[LeftOut], now: u64) -> Option<LateFeeds> {
         let problems = left_out.iter().flat_map(|out| out.problems.iter().cloned()).collect();
-        let late = LateFeeds::of_reload(admission, false, false, Vec::new(), now)?;
+        let late = LateFeeds::of_reload(admission, false, false, KnownRows::new(), now)?;
         Some(LateFeeds { problems: Some(problems), ..late })
     }
 
@@ -39,10 +39,10 @@ impl LateFeeds {
         admission: Admission,
         asked: bool,
         impatient: bool,
-        before: Vec<LeftOutRow>,
+        before: KnownRows,
         since: u64,
     ) -> Option<LateFeeds> {
-        let count = admission.waiting().count();
+        let count = admission.waiting().len();
         if count == 0 {
             return None;
         }
@@ -50,7 +50,7 @@ impl LateFeeds {
         Some(LateFeeds { admission, asked, impatient, before, since, rank: 0, good: 0, problems: None })
     }
 
-    fn waiting(&self) -> impl Iterator<Item = &WaitingFeed> {
+    fn waiting(&self) -> impl ExactSizeIterator<Item = &WaitingFeed> {
         self.admission.waiting()
     }
 }
@@ -79,7 +79,7 @@ impl RunLoop {
 
     /// Number of feeds that are still being checked.
     pub(super) fn waiting_total(&self) -> usize {
-        self.late.iter().flat_map(LateFeeds::waiting).count()
+        self.late.as_ref().map_or(0, |late| late.waiting().len())
     }
 
     /// Counts the feeds that are still being checked.
@@ -92,12 +92,11 @@ impl RunLoop {
         let Some(late) = &mut self.late else { return Ok(()) };
         match verdict {
             Some(Late::Good(feed, warnings)) => {
-                tell_odd(&warnings, if late.asked { &[] } else { &self.odd });
+                tell_odd(&warnings, &self.odd, late.asked);
                 self.odd.extend(warnings);
                 let begins = self.collector.reload_one(feed.copied().into(), late.rank, late.impatient);
                 late.rank += u64::from(begins);
                 late.good += 1;
-                self.describe_work();
             }
             Some(Late::Out(out)) => {
                 let running = self.collector.admitted(&out.feed);
@@ -105,16 +104,14 @@ impl RunLoop {
                     self.collector.leave_out(&out.feed);
                 }
                 self.files.watch(&out.files);
-                self.left_out.extend(tell_left_out(
-                    &self.collector,
-                    std::slice::from_ref(&out),
-                    &late.before,
-                    late.asked,
-                ));
+                let rows = tell_left_out(&self.collector, std::slice::from_ref(&out), &late.before, late.asked);
+                self.collector.pipeline().metrics.leave_out(counted(&rows));
+                self.left_out.extend(rows);
                 late.problems.iter_mut().for_each(|problems| problems.extend(out.problems.iter().cloned()));
-                self.count_left_out();
             }
             None => {
+                // Once, after the last of them: this takes a time that grows with the number of all feeds.
+                self.describe();
                 let late = self.late.take();
                 if let Some(LateFeeds { good, problems, .. }) = late {
                     tracing::info!("added {}", number(good, "feed"));
@@ -131,8 +128,12 @@ impl RunLoop {
 
     /// Counts the feeds that are left out.
     pub(super) fn count_left_out(&self) {
-        let out = self.left_out.iter().filter(|row| !row.goes_on);
-        let metrics = &self.collector.pipeline().metrics;
-        metrics.left_out(out.map(|row| (row.tenant.clone(), row.feed.clone(), row.code)));
+        self.collector.pipeline().metrics.left_out(counted(&self.left_out));
     }
+}
+
+/// The feeds of these rows that are not collected, with the reasons.
+fn counted(rows: &[LeftOutRow]) -> impl Iterator<Item = (String, String, &'static str)> {
+    let out = rows.iter().filter(|row| !row.goes_on);
+    out.map(|row| (row.tenant.clone(), row.feed.clone(), row.code))
 }

@@ -9,6 +9,7 @@ mod slots;
 mod watch;
 mod writing;
 
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -163,7 +164,7 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), StartE
     let faults = Faults::default();
     let loaded = start.clone().load(faults.clone(), false).await?;
     let Loaded { collector: config, sinks, checked, admission, files, network } = loaded;
-    tell_odd(&checked.warnings, &[]);
+    tell_odd(&checked.warnings, &BTreeSet::new(), false);
     let stdout = Arc::new(Mutex::new(std::io::stdout()));
     // Before any shard is taken, which nobody could take for a while after an error.
     let listener = match config.listen {
@@ -192,7 +193,7 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), StartE
     let count = checked.feeds.len();
     let collector = Collector::new(pipeline, tenants, compact(checked.feeds), polls, of_tenant).await?;
     tracing::info!("collecting {}, state in {}", number(count, "feed"), config.state);
-    let left_out = tell_left_out(&collector, &checked.left_out, &[], false);
+    let left_out = tell_left_out(&collector, &checked.left_out, &KnownRows::new(), false);
     let late = LateFeeds::of_start(admission, &checked.left_out, (start.clock)());
     let mut driver = RunLoop {
         start,
@@ -210,12 +211,12 @@ async fn begin(start: Start) -> Result<(RunLoop, Option<JoinHandle<()>>), StartE
         refused: None,
         loaded: Instant::now(),
         left_out,
-        odd: checked.warnings,
+        odd: checked.warnings.into_iter().collect(),
         _questions: questions,
     };
     driver.count_left_out();
     driver.count_waiting();
-    driver.describe_work();
+    driver.describe();
     Ok((driver, server))
 }
 
@@ -289,7 +290,7 @@ struct RunLoop {
     /// Feeds that could not be collected at the last reload: whether each is left out or continues as before.
     left_out: Vec<LeftOutRow>,
     /// The warnings about the current configuration.
-    odd: Vec<ConfigProblem>,
+    odd: BTreeSet<ConfigProblem>,
     /// Keeps the channel open if there is no status server.
     _questions: mpsc::Sender<StatusRequest>,
 }
@@ -472,8 +473,8 @@ impl RunLoop {
                 "`state`, `listen` and `token` of [collector] change with the next start"
             );
         }
-        tell_odd(&checked.warnings, if asked { &[] } else { &self.odd });
-        self.odd = checked.warnings;
+        tell_odd(&checked.warnings, &self.odd, asked);
+        self.odd = checked.warnings.into_iter().collect();
         // After a change of the network or a larger budget, scopes that wait for a person are tried at once, too.
         let impatient = asked || network != self.network || config.budgets != self.config.budgets;
         *self.collector.pipeline().budgets.lock() = config.budgets;
@@ -494,7 +495,7 @@ impl RunLoop {
         };
         self.collector.reload(feeds, &going_on, config.polls, config.polls_of_tenant, impatient);
         self.sinks = sinks.iter().map(|sink| sink.id.clone()).collect();
-        self.describe_work();
+        self.describe();
         self.config = CollectorConfig {
             state: self.config.state.clone(),
             folder: self.config.folder.clone(),
@@ -503,8 +504,8 @@ impl RunLoop {
             ..config
         };
         self.collector.pipeline().metrics.reloaded(true);
-        let left_out = tell_left_out(&self.collector, &checked.left_out, &self.left_out, asked);
-        let before = std::mem::replace(&mut self.left_out, left_out);
+        let before = std::mem::take(&mut self.left_out).into_iter().map(|row| (row.feed.clone(), row)).collect();
+        self.left_out = tell_left_out(&self.collector, &checked.left_out, &before, asked);
         self.count_left_out();
         tracing::info!("loaded the configuration of {}{kept}", number(count, "feed"));
         self.late = LateFeeds::of_reload(admission, asked, impatient, before, (self.start.clock)());
@@ -522,9 +523,9 @@ fn going_on<'a>(collector: &Collector, left_out: &'a [LeftOut], admission: &'a A
     left_out.chain(waiting).filter(|(feed, pins)| goes_on(pins, feed)).map(|(feed, _)| feed).collect()
 }
 
-/// Logs the warnings about a configuration, except for those of `before`.
-fn tell_odd(odd: &[ConfigProblem], before: &[ConfigProblem]) {
-    for warning in odd.iter().filter(|warning| !before.contains(warning)) {
+/// Logs the warnings about a configuration, except for those logged `before`, unless a user `asked`.
+fn tell_odd(odd: &[ConfigProblem], before: &BTreeSet<ConfigProblem>, asked: bool) {
+    for warning in odd.iter().filter(|warning| asked || !before.contains(warning)) {
         tracing::warn!(
             fault = Blame::Operator.word(),
             problem = warning.to_string(),
@@ -533,12 +534,15 @@ fn tell_odd(odd: &[ConfigProblem], before: &[ConfigProblem]) {
     }
 }
 
+/// Feeds that were left out before, by id.
+type KnownRows = HashMap<String, LeftOutRow>;
+
 /// Logs what happens to feeds that cannot be collected now, except for those logged `before`, unless a user `asked`.
-fn tell_left_out(collector: &Collector, left_out: &[LeftOut], before: &[LeftOutRow], asked: bool) -> Vec<LeftOutRow> {
+fn tell_left_out(collector: &Collector, left_out: &[LeftOut], before: &KnownRows, asked: bool) -> Vec<LeftOutRow> {
     let now = (collector.pipeline().clock)();
     let row = |out: &LeftOut| {
         let (tenant, feed, goes_on) = (out.tenant.clone(), out.feed.clone(), collector.collects(&out.feed));
-        let known = before.iter().find(|row| row.feed == feed);
+        let known = before.get(&feed);
         let told = known.filter(|row| !asked && row.goes_on == goes_on);
         let what = if goes_on { "a feed keeps its previous configuration" } else { "a feed is left out" };
         let (code, fault, words) = (out.why.code(), out.why.blame().word(), out.messages().collect::<Vec<_>>());
@@ -569,7 +573,8 @@ struct Files {
 impl Files {
     /// Watches the files of a configuration, as they were `before` it was read, and the files that it names.
     fn new(config: &Path, before: Vec<SeenFile>, mut named: Vec<SeenFile>) -> Files {
-        named.retain(|seen| !before.iter().any(|known| known.path == seen.path));
+        let known: BTreeSet<&Path> = before.iter().map(|seen| seen.path.as_path()).collect();
+        named.retain(|seen| !known.contains(seen.path.as_path()));
         named.sort();
         named.dedup();
         Files { config: config.to_owned(), main: before, more: named }

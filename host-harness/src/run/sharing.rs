@@ -125,19 +125,25 @@ impl Sharing {
 
     /// Describes the work and the configuration of this collector to the others.
     fn describe(&mut self, collector: &Collector, sinks: &[String]) {
+        if self.count.is_some() {
+            let configuration = ShortDigest::of(&format!("{}\n{sinks:?}", collector.configuration()));
+            self.member.lock().configuration = configuration;
+        }
+        self.describe_work(collector);
+    }
+
+    /// Describes the work of this collector to the others.
+    fn describe_work(&mut self, collector: &Collector) {
         let Some(count) = self.count else { return };
-        let (work, feeds) = (collector.work(count), collector.configuration());
-        let configuration = ShortDigest::of(&format!("{feeds}\n{sinks:?}"));
-        let mut member = self.member.lock();
-        (member.work, member.configuration) = (work, configuration);
-        drop(member);
+        let work = collector.work(count);
+        self.member.lock().work = work;
         self.described = Instant::now();
     }
 }
 
 impl RunLoop {
-    /// Describes the work of this collector to the others, after a change.
-    pub(super) fn describe_work(&mut self) {
+    /// Describes this collector to the others, after a change of its feeds or sinks.
+    pub(super) fn describe(&mut self) {
         self.sharing.describe(&self.collector, &self.sinks);
     }
 
@@ -149,9 +155,9 @@ impl RunLoop {
             let living = state.fleet.members.iter().filter(|seen| seen.is_alive()).count();
             self.collector.tenants().share_among(living);
         }
-        // The scopes of newly leased shards are found one by one.
+        // The scopes of newly leased shards are found one by one, and late feeds come one by one.
         if self.sharing.described.elapsed() >= limits::WORK_DESCRIBED {
-            self.describe_work();
+            self.sharing.describe_work(&self.collector);
         }
     }
 }

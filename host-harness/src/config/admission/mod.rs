@@ -286,7 +286,7 @@ impl Admission {
     }
 
     /// Rows of the feeds that are still being checked.
-    pub fn waiting(&self) -> impl Iterator<Item = &WaitingFeed> {
+    pub fn waiting(&self) -> impl ExactSizeIterator<Item = &WaitingFeed> {
         self.waiting.values()
     }
 

@@ -14,7 +14,7 @@ use crate::admitted::AdmittedFeed;
 use crate::collector::agenda::Job;
 use crate::collector::log::{log_failure, log_notices};
 use crate::collector::schedule::first;
-use crate::collector::verdict::{ScopeVerdict, verdicts};
+use crate::collector::verdict::{ScopeVerdict, says_of_scopes, verdicts};
 use crate::collector::work::{Done, SearchWait, Task};
 use crate::collector::{Collector, FeedDigests, JobFuture, JobResult, PollFault, ScopeEntry, ScopeKey, failure_of};
 use crate::limits;
@@ -158,7 +158,7 @@ impl Collector {
         let searched_with = admitted.settings_digest();
         let same_settings = entry.digests.searched_with == searched_with;
         self.warn_of_expiry(number, now);
-        let (known, live) = self.known(number);
+        let (known, live) = if says_of_scopes(&found) { self.known(number) } else { Default::default() };
         let verdicts = verdicts(&known, &found, same_settings).into_iter();
         let update = SearchUpdate {
             feed: number,
@@ -267,7 +267,7 @@ impl Collector {
     }
 
     /// Returns all known scopes of a feed, and the numbers of those that are polled.
-    fn known(&self, number: u32) -> (Vec<(Scope, Standing)>, HashMap<String, u32>) {
+    fn known(&self, number: u32) -> (Vec<(&Scope, &Standing)>, HashMap<String, u32>) {
         let Some(entry) = self.feeds.get(&number) else { return Default::default() };
         let mut known: BTreeMap<&str, (&Scope, &Standing)> =
             entry.stored.values().map(|row| (row.scope.id.as_str(), (&row.scope, &row.standing))).collect();
@@ -276,7 +276,7 @@ impl Collector {
             known.insert(&scope.scope.id, (&scope.scope, &scope.standing));
             live.insert(scope.scope.id.clone(), number);
         }
-        (known.into_values().map(|(scope, standing)| (scope.clone(), standing.clone())).collect(), live)
+        (known.into_values().collect(), live)
     }
 
     /// Writes the scopes that were given up, and then the settings of the search. A crash in between repeats the

@@ -39,16 +39,20 @@ impl ScopeVerdict {
     }
 }
 
-/// Returns the verdicts on the `known` scopes and on those of a search, which may skip some. A search that fails with
-/// `fix-scope` found nothing. `same_settings` says that the earlier search had the same settings.
+/// Says whether a search says anything of scopes. One that fails with `fix-scope` found none; other failures say nothing.
+pub fn says_of_scopes(found: &Result<Discovery, Failure>) -> bool {
+    found.as_ref().map_or_else(|failure| failure.reaction == Reaction::FixScope, |_| true)
+}
+
+/// Returns the verdicts on the `known` scopes and on those of a search, which may skip some. `same_settings` says that the earlier search had the same settings.
 pub fn verdicts(
-    known: &[(Scope, Standing)],
+    known: &[(&Scope, &Standing)],
     found: &Result<Discovery, Failure>,
     same_settings: bool,
 ) -> Vec<(Scope, ScopeVerdict)> {
     let (scopes, skipped) = match found {
         Ok(discovery) => (discovery.scopes.as_slice(), discovery.skipped.as_slice()),
-        Err(failure) if failure.reaction == Reaction::FixScope => (&[][..], &[][..]),
+        Err(_) if says_of_scopes(found) => (&[][..], &[][..]),
         Err(_) => return Vec::new(),
     };
     let polled = scopes.iter().map(|scope| (scope.clone(), ScopeVerdict::Polled));
@@ -62,7 +66,7 @@ pub fn verdicts(
             (Polling::Polled | Polling::Lost, true) => ScopeVerdict::Lost(no_longer_discovered(scope)),
             (Polling::Polled | Polling::Lost, false) => ScopeVerdict::GivenUp,
         };
-        verdicts.push((scope.clone(), verdict));
+        verdicts.push(((*scope).clone(), verdict));
     }
     // A loss that was reported is not reported again.
     let told: BTreeSet<(&str, &str)> = known
@@ -116,6 +120,7 @@ mod tests {
                 (scope(id), Standing { watch, outcome, ..Standing::default() })
             })
             .collect();
+        let known: Vec<(&Scope, &Standing)> = known.iter().map(|(scope, standing)| (scope, standing)).collect();
         verdicts(&known, found, same)
             .into_iter()
             .map(|(scope, verdict)| match verdict {

@@ -203,13 +203,6 @@ pub struct ScopeRow {
     pub standing: Standing,
 }
 
-impl ScopeRow {
-    /// Returns the scope and its standing.
-    pub fn pair(&self) -> (Scope, Standing) {
-        (self.scope.clone(), self.standing.clone())
-    }
-}
-
 /// The standing of a scope between two polls. All times are Unix milliseconds.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]

@@ -4,6 +4,7 @@ mod report;
 mod reporter;
 mod retry;
 
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::sync::Arc;
 
@@ -106,8 +107,10 @@ pub async fn tick(feeds: &[Ready], pipeline: &Pipeline, output: Output<'_>) -> R
 /// The content of the store at the beginning of a tick, and the waits that services have asked for.
 struct Tick<'a> {
     pipeline: &'a Pipeline,
-    feeds: Vec<FeedRow>,
-    scopes: Vec<ScopeRow>,
+    /// The rows of feeds, by feed.
+    feeds: HashMap<String, FeedRow>,
+    /// The rows of scopes, by feed.
+    scopes: HashMap<String, Vec<ScopeRow>>,
     throttles: Mutex<Vec<Throttle>>,
 }
 
@@ -126,7 +129,11 @@ impl<'a> Tick<'a> {
     async fn begin(pipeline: &'a Pipeline) -> Result<Tick<'a>, StoreError> {
         let now = (pipeline.clock)();
         let (store, shards) = (&pipeline.store, pipeline.shards.held());
-        let (feeds, scopes) = (store.feeds(&shards).await?, store.scopes(&shards).await?);
+        let feeds = store.feeds(&shards).await?.into_iter().map(|row| (row.feed.clone(), row)).collect();
+        let mut scopes: HashMap<String, Vec<ScopeRow>> = HashMap::new();
+        for row in store.scopes(&shards).await? {
+            scopes.entry(row.feed.clone()).or_default().push(row);
+        }
         let throttles = store.throttles(now).await?;
         Ok(Tick { pipeline, feeds, scopes, throttles: Mutex::new(throttles) })
     }
@@ -138,10 +145,12 @@ impl<'a> Tick<'a> {
             reporter.tell(ready, None, &failures::HELD_ELSEWHERE.because(failures::HELD_ELSEWHERE.cause));
             return Ok(());
         };
-        let known = self.known(admitted);
+        let known: Vec<(&Scope, &Standing)> = self.rows(admitted).map(|row| (&row.scope, &row.standing)).collect();
+        let standings: HashMap<&str, &Standing> =
+            known.iter().map(|(scope, standing)| (scope.id.as_str(), *standing)).collect();
         let found = self.search(ready, reporter).await;
         let searched_with = admitted.settings_digest();
-        let earlier = self.feeds.iter().find(|row| row.feed == *admitted.id);
+        let earlier = self.feeds.get(&*admitted.id);
         let verdicts = verdicts(&known, &found, earlier.is_some_and(|row| row.searched_with == searched_with));
         if found.is_ok() {
             // Scopes that an earlier tick reported as lost are still lost.
@@ -149,7 +158,10 @@ impl<'a> Tick<'a> {
                 reporter.tell(ready, Some(scope), outcome);
             }
         }
-        let polls = verdicts.into_iter().map(|(scope, verdict)| self.perform(ready, lease, scope, &known, verdict));
+        let polls = verdicts.into_iter().map(|(scope, verdict)| {
+            let earlier = standings.get(scope.id.as_str()).map_or_else(Standing::default, |known| (*known).clone());
+            self.perform(ready, lease, scope, earlier, verdict)
+        });
         let mut polls = stream::iter(polls).buffered(limits::POLLS_IN_FLIGHT);
         while let Some((task, performed)) = polls.next().await {
             match performed? {
@@ -187,13 +199,9 @@ impl<'a> Tick<'a> {
         pipeline.store.keep_feed(lease, row).await
     }
 
-    /// The scopes of a feed that were found before.
-    fn known(&self, admitted: &AdmittedFeed) -> Vec<(Scope, Standing)> {
-        self.rows(admitted).map(ScopeRow::pair).collect()
-    }
-
+    /// The rows of a feed's scopes that were found before.
     fn rows<'b>(&'b self, admitted: &'b AdmittedFeed) -> impl Iterator<Item = &'b ScopeRow> {
-        self.scopes.iter().filter(|row| row.feed == *admitted.id && row.tenant == *admitted.tenant)
+        self.scopes.get(&*admitted.id).into_iter().flatten().filter(|row| row.tenant == *admitted.tenant)
     }
 
     /// Searches for the scopes of a feed, reports the result, and keeps a wait that the service asked for.
@@ -218,18 +226,17 @@ impl<'a> Tick<'a> {
         found
     }
 
-    /// Performs the search's verdict on a scope.
+    /// Performs the search's verdict on a scope with this `earlier` standing.
     async fn perform(
         &self,
         ready: &Ready,
         lease: Lease,
         scope: Scope,
-        known: &[(Scope, Standing)],
+        earlier: Standing,
         verdict: ScopeVerdict,
     ) -> (Task, Result<Performed, StoreError>) {
         let (pipeline, admitted) = (self.pipeline, &ready.admitted);
-        let earlier = known.iter().find(|(other, _)| other.id == scope.id).map(|(_, standing)| standing.clone());
-        let task = verdict.task(admitted, lease, scope, earlier.unwrap_or_default(), (pipeline.clock)());
+        let task = verdict.task(admitted, lease, scope, earlier, (pipeline.clock)());
         if task.standing.watch == Polling::Unasked {
             let kept = pipeline.store.keep_scopes(task.lease, vec![task.row()]).await;
             return (task, kept.map(|()| Performed::Unasked));
@@ -260,12 +267,14 @@ impl<'a> Tick<'a> {
 
 /// Returns the scopes that were lost before and have no new verdict, with the reasons.
 fn still_lost<'a>(
-    known: &'a [(Scope, Standing)],
+    known: &[(&'a Scope, &'a Standing)],
     verdicts: &[(Scope, ScopeVerdict)],
 ) -> impl Iterator<Item = (&'a Scope, &'a Failure)> {
-    let is_new = |scope: &Scope| verdicts.iter().any(|(other, _)| other.id == scope.id);
-    let lost = known.iter().filter(move |(scope, standing)| standing.watch == Polling::Lost && !is_new(scope));
-    lost.filter_map(|(scope, standing)| Some((scope, standing.outcome.as_deref()?)))
+    let new: HashSet<&str> = verdicts.iter().map(|(scope, _)| scope.id.as_str()).collect();
+    let lost = known
+        .iter()
+        .filter(move |(scope, standing)| standing.watch == Polling::Lost && !new.contains(scope.id.as_str()));
+    lost.filter_map(|(scope, standing)| Some((*scope, standing.outcome.as_deref()?)))
 }
 
 /// Signs in and searches for the scopes.

@@ -1,7 +1,7 @@
 //! Feeds that come, change and go. Unchanged feeds continue as before; work in flight ends with the settings it began
 //! with.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
 use source_host::blame::Blame;
@@ -116,7 +116,8 @@ impl Collector {
             broken.iter().filter_map(|feed| self.feeds.get(self.by_id.get(*feed)?)).map(|entry| &entry.admitted);
         let own = feeds.iter().chain(goes_on).filter(|admitted| self.lease_of(&admitted.tenant).is_some());
         self.pipeline.metrics.configure(own.map(|admitted| admitted.counted_as()));
-        self.elsewhere.retain(|feed, _| broken.contains(&&**feed));
+        let kept: HashSet<&str> = broken.iter().copied().collect();
+        self.elsewhere.retain(|feed, _| kept.contains(&**feed));
         let mut rank = 0;
         let mut gone: HashMap<Arc<str>, u32> = std::mem::take(&mut self.by_id);
         for admitted in feeds {

@@ -111,11 +111,13 @@ impl Inner {
     /// Says whether events of other tenants than the held ones wait for a partition, as far as the counts tell, which do
     /// not separate feeds. A query would pass over each event of the held tenants.
     pub(super) fn waits_beside(&self, partition: &Partition, held: &HeldTenants) -> bool {
-        self.waiting.iter().any(|((sink, tenant), count)| {
-            let is_of_partition =
-                *sink == partition.sink && partition.tenant.as_ref().is_none_or(|other| other == tenant);
-            is_of_partition && count.events > 0 && !held.contains_key(tenant)
-        })
+        if let Some(tenant) = &partition.tenant {
+            return !held.contains_key(tenant) && self.waits(&partition.sink, Some(tenant)).events > 0;
+        }
+        let waits = |((sink, tenant), count): (&(String, String), &Count)| {
+            *sink == partition.sink && count.events > 0 && !held.contains_key(tenant)
+        };
+        self.waiting.iter().any(waits)
     }
 
     /// Returns the events of one tenant, or of all, that wait for a sink.
@@ -152,5 +154,8 @@ mod tests {
         inner.waiting.entry(("lake".to_owned(), "little".to_owned())).or_default().add(1, 1);
         assert!(inner.waits_beside(&of(None), &held));
         assert!(!inner.waits_beside(&of(Some("held")), &held));
+        assert!(inner.waits_beside(&of(Some("little")), &held));
+        assert!(!inner.waits_beside(&of(Some("done")), &held));
+        assert!(!inner.waits_beside(&of(Some("other")), &held), "they wait for another sink");
     }
 }

@@ -191,9 +191,4 @@ impl Collector {
         lines.sort_unstable();
         ShortDigest::of(&lines.concat())
     }
-
-    /// Number of configured feeds whose shards other collectors may have.
-    pub fn elsewhere(&self) -> usize {
-        self.elsewhere.len()
-    }
 }

@@ -233,8 +233,8 @@ pub struct Standing {
 
 impl Standing {
     /// Returns the time in the id of the next poll. The time never goes back: a clock that was ahead has planned times
-    /// that come again, and another poll with the same id would repeat the uids of its events. A poll that is done twice
-    /// has the same time.
+    /// that come again, and another poll with the same id would repeat the uids of its events. A poll that is done again,
+    /// because the store kept nothing of it, has the same time unless its due time was planned anew meanwhile.
     pub fn next_id_time(&self) -> u64 {
         self.due.max(self.id_time.saturating_add(1))
     }

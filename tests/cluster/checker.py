@@ -201,8 +201,7 @@ class Check:
             self.worst[name][place] = max(self.worst[name][place], late)
 
     def polls(self):
-        """Every scope is polled when it is due, but for the delays that the faults of its own collector or tenant explain. A poll that
-        follows from an older row than the last one has lost what was between."""
+        """Every scope is polled when it is due, but for the delays that the faults of its own collector or tenant explain."""
         rows, began = defaultdict(list), self.trial["at"]
         for line in self.committed:
             if line["what"] == "row":

@@ -20,8 +20,7 @@ LOG = """
 CREATE SCHEMA trial;
 CREATE TABLE trial.log (
     number bigserial PRIMARY KEY, at timestamptz DEFAULT clock_timestamp(), who text DEFAULT session_user, what text NOT NULL,
-    shard smallint, epoch bigint, is_held boolean, tenant text, scope text, due bigint, next bigint, id_time bigint, outcome text, sink text, uid text,
-    outbox bigint
+    shard smallint, epoch bigint, is_held boolean, tenant text, scope text, next bigint, id_time bigint, outcome text, sink text, uid text, outbox bigint
 );
 CREATE INDEX log_lease ON trial.log (shard, number) WHERE what = 'lease';
 CREATE INDEX log_queued ON trial.log (outbox) WHERE what = 'queued';
@@ -30,17 +29,10 @@ CREATE FUNCTION trial.lease() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER 
     SELECT 'lease', shard, epoch, holder IS NOT NULL FROM new_rows ORDER BY shard;
     RETURN NULL;
 END $$;
-CREATE FUNCTION trial.added() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+CREATE FUNCTION trial.written() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
     INSERT INTO trial.log (what, shard, tenant, scope, next, id_time, outcome)
     SELECT 'row', shard, tenant, scope, (standing::json ->> 'due')::bigint, (standing::json ->> 'id_time')::bigint,
         standing::json -> 'outcome' ->> 'code' FROM new_rows;
-    RETURN NULL;
-END $$;
-CREATE FUNCTION trial.changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
-    INSERT INTO trial.log (what, shard, tenant, scope, due, next, id_time, outcome)
-    SELECT 'row', new_rows.shard, new_rows.tenant, new_rows.scope, (old_rows.standing::json ->> 'due')::bigint,
-        (new_rows.standing::json ->> 'due')::bigint, (new_rows.standing::json ->> 'id_time')::bigint, new_rows.standing::json -> 'outcome' ->> 'code'
-    FROM new_rows JOIN old_rows USING (number);
     RETURN NULL;
 END $$;
 CREATE FUNCTION trial.queued() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
@@ -56,9 +48,9 @@ END $$;
 CREATE TRIGGER trial AFTER UPDATE ON host_harness.shard REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT
     EXECUTE FUNCTION trial.lease();
 CREATE TRIGGER trial_added AFTER INSERT ON host_harness.scope REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT
-    EXECUTE FUNCTION trial.added();
-CREATE TRIGGER trial_changed AFTER UPDATE ON host_harness.scope REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
-    FOR EACH STATEMENT EXECUTE FUNCTION trial.changed();
+    EXECUTE FUNCTION trial.written();
+CREATE TRIGGER trial_changed AFTER UPDATE ON host_harness.scope REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT
+    EXECUTE FUNCTION trial.written();
 CREATE TRIGGER trial_queued AFTER INSERT ON host_harness.outbox REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT
     EXECUTE FUNCTION trial.queued();
 CREATE TRIGGER trial_gone AFTER DELETE ON host_harness.outbox REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT

@@ -117,12 +117,12 @@ stream = {{ name = "{Stream.NAME}", replicas = 3, duplicate_window = "10m" }}
         (held,) = self.database.ask("SELECT count(*) FROM host_harness.shard WHERE holder IS NOT NULL")
         self.history.add("rest", held=int(held[0]), waiting=int(self.database.ask("SELECT count(*) FROM host_harness.outbox")[0][0]))
         self.stream.drain()
-        columns = "number, extract(epoch FROM at), who, what, shard, epoch, is_held, tenant, scope, due, next, id_time, outcome, sink, uid, outbox"
+        columns = "number, extract(epoch FROM at), who, what, shard, epoch, is_held, tenant, scope, next, id_time, outcome, sink, uid, outbox"
         for row in self.database.ask(f"SELECT {columns} FROM trial.log ORDER BY number"):
             number, at, who, what, *rest = row
-            keys = ("shard", "epoch", "is_held", "tenant", "scope", "due", "next", "id_time", "outcome", "sink", "uid", "outbox")
+            keys = ("shard", "epoch", "is_held", "tenant", "scope", "next", "id_time", "outcome", "sink", "uid", "outbox")
             fields = {key: value for key, value in zip(keys, rest) if value != ""}
-            for key in ("shard", "epoch", "due", "next", "id_time", "outbox"):
+            for key in ("shard", "epoch", "next", "id_time", "outbox"):
                 if key in fields:
                     fields[key] = int(fields[key])
             if "is_held" in fields:

@@ -44,7 +44,8 @@ pub fn says_of_scopes(found: &Result<Discovery, Failure>) -> bool {
     found.as_ref().map_or_else(|failure| failure.reaction == Reaction::FixScope, |_| true)
 }
 
-/// Returns the verdicts on the `known` scopes and on those of a search, which may skip some. `same_settings` says that the earlier search had the same settings.
+/// Returns the verdicts on the `known` scopes and on those of a search, which may skip some. `same_settings` says that
+/// the earlier search had the same settings.
 pub fn verdicts(
     known: &[(&Scope, &Standing)],
     found: &Result<Discovery, Failure>,

@@ -30,6 +30,8 @@ pub struct Failing {
     pub since: u64,
     /// When the next attempt is.
     pub again: u64,
+    /// Whether an earlier reason was logged, so that the end is to be logged, too.
+    pub is_told: bool,
 }
 
 /// Events that a sink refused permanently since the collector started.
@@ -47,23 +49,27 @@ impl Ledger {
     /// Records a partition that did not deliver and tries again. Returns true if the failure is to be logged as a
     /// warning.
     pub fn failed(&mut self, partition: &Partition, trouble: SinkTrouble, now: u64, again: u64) -> bool {
-        let before = self.partitions.get(partition).map(|failing| failing.since);
-        if self.partitions.get(partition).is_some_and(|failing| failing.trouble.code != trouble.code) {
-            self.delivers(partition);
-        }
+        let before = self.partitions.get(partition);
+        let since = before.map_or(now, |failing| failing.since);
+        let is_told = match before {
+            Some(failing) if failing.trouble.code != trouble.code => self.delivers(partition),
+            before => before.is_some_and(|failing| failing.is_told),
+        };
         let aloud = self.repeats.met(&partition.sink, &trouble.code, trouble.blame, &trouble.why, now);
-        self.partitions.insert(partition.clone(), Failing { trouble, since: before.unwrap_or(now), again });
+        self.partitions.insert(partition.clone(), Failing { trouble, since, again, is_told });
         aloud
     }
 
     /// Records a partition that delivers, or has nothing to deliver. Returns true if the recovery of its sink is to be
     /// logged.
     pub fn delivers(&mut self, partition: &Partition) -> bool {
-        let Some(Failing { trouble, .. }) = self.partitions.remove(partition) else { return false };
-        let same = |(other, failing): (&Partition, &Failing)| {
-            other.sink == partition.sink && failing.trouble.code == trouble.code
-        };
-        !self.partitions.iter().any(same) && self.repeats.over(&partition.sink, &trouble.code)
+        let Some(Failing { trouble, is_told, .. }) = self.partitions.remove(partition) else { return false };
+        let mut others = self.partitions.iter_mut().filter(|(other, _)| other.sink == partition.sink);
+        if let Some((_, other)) = others.find(|(_, failing)| failing.trouble.code == trouble.code) {
+            other.is_told |= is_told;
+            return false;
+        }
+        self.repeats.over(&partition.sink, &trouble.code) || is_told
     }
 
     /// Records an event that a sink refused permanently. Returns true if that is to be logged as a warning.
@@ -173,6 +179,33 @@ mod tests {
         let failing = &ledger.failing()[&partition("siem", "t")];
         assert_eq!((failing.since, failing.again, failing.trouble.code.as_str()), (7, 15, "connection-refused"));
         assert!(ledger.delivers(&partition("siem", "t")));
+    }
+
+    #[test]
+    fn the_end_of_a_failure_that_was_said_is_said_under_whatever_code_it_ends() {
+        let mut ledger = Ledger::default();
+        assert!(ledger.failed(&partition("siem", "t"), trouble("timeout"), 1, 2));
+        assert!(ledger.delivers(&partition("siem", "t")));
+        assert!(ledger.failed(&partition("siem", "t"), trouble("connection-refused"), 3, 4));
+        // This code was said in this hour.
+        assert!(!ledger.failed(&partition("siem", "t"), trouble("timeout"), 5, 6));
+        assert!(!ledger.failed(&partition("siem", "t"), trouble("timeout"), 7, 8));
+        assert!(ledger.delivers(&partition("siem", "t")));
+        assert!(!ledger.failed(&partition("siem", "t"), trouble("timeout"), 9, 10));
+        assert!(!ledger.delivers(&partition("siem", "t")), "its beginning was not said");
+    }
+
+    #[test]
+    fn the_last_partition_says_the_end_of_all() {
+        let mut ledger = Ledger::default();
+        assert!(ledger.failed(&partition("siem", "a"), trouble("timeout"), 1, 2));
+        assert!(ledger.delivers(&partition("siem", "a")));
+        assert!(ledger.failed(&partition("siem", "a"), trouble("connection-refused"), 3, 4));
+        for tenant in ["a", "b"] {
+            assert!(!ledger.failed(&partition("siem", tenant), trouble("timeout"), 5, 6));
+        }
+        assert!(!ledger.delivers(&partition("siem", "a")), "another fails still");
+        assert!(ledger.delivers(&partition("siem", "b")));
     }
 
     #[test]

@@ -139,7 +139,7 @@ impl Page {
                 @if !row.is_configured {
                     p { span.bad { "not configured" } ": " (NOT_CONFIGURED) }
                 }
-                @if let Some(Failing { trouble, since, again }) = &row.failing {
+                @if let Some(Failing { trouble, since, again, .. }) = &row.failing {
                     p {
                         span.bad { (trouble.code) } " since " (instant(*since)) ": " (trouble.why)
                         br;

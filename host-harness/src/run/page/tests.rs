@@ -273,7 +273,8 @@ fn sinks_that_do_not_take_everything_stand_on_the_page() {
         dead_letters: None,
         is_configured: true,
     };
-    let failing = Failing { trouble: trouble("answered-503"), since: NOW - 60_000, again: NOW + 40_000 };
+    let failing =
+        Failing { trouble: trouble("answered-503"), since: NOW - 60_000, again: NOW + 40_000, is_told: false };
     let letters = DeadLetters { count: 2, since: NOW - 120_000, trouble: trouble("answered-400") };
     let rows = vec![
         SinkRow { failing: Some(failing), ..sink(None) },

@@ -92,7 +92,7 @@ async fn once_with(checked: &Checked, pipeline: &Pipeline) -> anyhow::Result<onc
                 why.unwrap_or_default(),
                 pipeline.store.place()
             );
-            report.failed += 1;
+            report.waiting += events;
         }
     }
     Ok(report)

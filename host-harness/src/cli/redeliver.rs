@@ -1,9 +1,12 @@
 //! `redeliver`: puts delivered events that a sink keeps back into the outbox.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use anyhow::Context;
 use host_harness::config::{self, Config, StateConfig};
+#[cfg(feature = "nats")]
+use host_harness::sink::SinkKind;
 use host_harness::store::postgres::PostgresStore;
 use host_harness::store::sqlite::SqliteStore;
 use host_harness::store::{DeliveredCount, DeliveredQuery, Store, StoreResult};
@@ -13,6 +16,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{PROGRESS, STDOUT, UsageError, problems_of};
+
+/// Number of names that a message lists.
+const LISTED: usize = 10;
 
 /// The chosen sink and events, as the user wrote them.
 pub struct RedeliverOptions {
@@ -67,9 +73,10 @@ pub async fn redeliver(
     let written = io::stdout().write_all(text.as_bytes()).context(STDOUT);
     // The events are back, whoever reads the numbers.
     if events == 0 {
-        say!("the state keeps no such events; a sink keeps events that it delivered while it had `keep_delivered`");
+        say!("{}", nothing(config, &query));
     } else if !dry_run {
-        say!("{events} events of {bytes} bytes wait for the sink {}: the next `run` delivers them", query.sink);
+        let window = window(config, &query.sink);
+        say!("{events} events of {bytes} bytes wait for the sink {}: the next `run` delivers them{window}", query.sink);
     }
     written.map(|()| u8::from(events == 0))
 }
@@ -123,9 +130,61 @@ fn query(config: &Config, choice: RedeliverOptions, now: u64) -> Result<Delivere
         let known: Vec<&str> = config.sinks.iter().map(|known| known.id.as_str()).collect();
         return Err(UsageError(format!("--sink: found no sink {sink:?}, expected one of: {}", known.join(", "))));
     }
-    let since = moment("--since", &since, now)?;
-    let until = until.map_or(Ok(u64::MAX >> 1), |until| moment("--until", &until, now))?;
+    let (since, until) = span(&since, until.as_deref(), now)?;
     Ok(DeliveredQuery { sink, since, until, tenant, feed })
+}
+
+/// Reads the begin and the end of the deliveries.
+fn span(since: &str, until: Option<&str>, now: u64) -> Result<(u64, u64), UsageError> {
+    let begin = moment("--since", since, now)?;
+    if begin > now {
+        return Err(UsageError(format!("--since: found {since:?}, which is to come, expected a time that has passed")));
+    }
+    let Some(until) = until else { return Ok((begin, u64::MAX >> 1)) };
+    let end = moment("--until", until, now)?;
+    if end <= begin {
+        let message = format!("--until: found {until:?}, expected a time after that of --since, {since:?}");
+        return Err(UsageError(message));
+    }
+    Ok((begin, end))
+}
+
+/// Says why there are no events to deliver again. Events of a tenant may be kept that the configuration has no more.
+fn nothing(config: &Config, query: &DeliveredQuery) -> String {
+    let unknown = |option: &str, chosen: &Option<String>, known: BTreeSet<&str>| {
+        let chosen = chosen.as_deref().filter(|chosen| !known.contains(chosen))?;
+        let listed: Vec<&str> = known.iter().copied().take(LISTED).collect();
+        let more = if known.len() > LISTED { ", …" } else { "" };
+        Some(format!("; {option}: the configuration has no {chosen:?}, only: {}{more}", listed.join(", ")))
+    };
+    let tenants = config.feeds.iter().map(|feed| feed.tenant.as_str()).collect();
+    let feeds = config.feeds.iter().map(|feed| feed.id.as_str()).collect();
+    let names: String = [unknown("--tenant", &query.tenant, tenants), unknown("--feed", &query.feed, feeds)]
+        .into_iter()
+        .flatten()
+        .collect();
+    let keeps = config.sinks.iter().any(|sink| sink.id == query.sink && sink.keep_delivered.is_some());
+    match (names.as_str(), keeps) {
+        ("", true) => "the state keeps no such events: the sink delivered none of them in that time".to_owned(),
+        ("", false) => format!("the state keeps no such events: the sink {} has no `keep_delivered`", query.sink),
+        _ => format!("the state keeps no such events{names}"),
+    }
+}
+
+/// Says how long a stream drops repeats, if the sink publishes to one.
+fn window(config: &Config, sink: &str) -> String {
+    #[cfg(feature = "nats")]
+    if let Some(SinkKind::Nats(nats)) = config.sinks.iter().find(|known| known.id == sink).map(|known| &known.kind) {
+        let window = nats.stream.made.as_ref().and_then(|settings| settings.duplicate_window);
+        let window = window.map(|window| format!(" of {} s", window.as_secs())).unwrap_or_default();
+        return format!(
+            "; the stream {} drops ids that it had within its duplicate_window{window}, also those of events that it lost: \
+             start `run` when that has passed since their delivery",
+            nats.stream.name
+        );
+    }
+    let _ = (config, sink);
+    String::new()
 }
 
 /// Reads a time, or the duration that lies between it and now.
@@ -173,5 +232,20 @@ mod tests {
         assert_eq!(moment("1970-01-01T00:00:01Z"), Ok(1_000));
         assert_eq!(moment("1970-01-01T01:00:01.5+01:00"), Ok(1_500));
         assert!(moment("yesterday").unwrap_err().starts_with("--since: found \"yesterday\", expected a duration"));
+    }
+
+    #[test]
+    fn a_span_without_a_moment_is_refused() {
+        let span = |since, until| span(since, until, 10_000_000).map_err(|error| error.0);
+        assert_eq!(span("2h", Some("1h")), Ok((2_800_000, 6_400_000)));
+        assert_eq!(span("2h", None).unwrap().0, 2_800_000);
+        for (since, until, expected) in [
+            ("1h", Some("2h"), "--until: found \"2h\", expected a time after that of --since, \"1h\""),
+            ("1h", Some("1h"), "--until: found \"1h\""),
+            ("1970-01-01T03:00:00Z", None, "--since: found \"1970-01-01T03:00:00Z\", which is to come"),
+        ] {
+            let error = span(since, until).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
     }
 }

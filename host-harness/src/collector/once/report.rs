@@ -13,6 +13,8 @@ pub struct Report {
     pub failed: usize,
     /// Number of events that were written.
     pub events: usize,
+    /// Number of events that wait for their sinks.
+    pub waiting: u64,
     /// Figures of the scopes.
     pub rows: Vec<Figure>,
 }
@@ -31,14 +33,15 @@ pub struct Figure {
 impl Report {
     /// The result on one line.
     pub fn outcome(&self, time: Duration) -> String {
-        let Report { events, good, failed, .. } = self;
-        format!("polled in {:.1} s: {events} events; scopes: {good} good, {failed} failed", time.as_secs_f64())
+        let Report { events, good, failed, waiting, .. } = self;
+        let waiting = if *waiting == 0 { String::new() } else { format!("; {waiting} events wait for their sinks") };
+        format!("polled in {:.1} s: {events} events; scopes: {good} good, {failed} failed{waiting}", time.as_secs_f64())
     }
 
     /// The exit status: 0 done, 1 nothing collected, 3 partly done.
     pub fn status(&self) -> u8 {
         match (self.good, self.failed) {
-            (_, 0) => 0,
+            (_, 0) if self.waiting == 0 => 0,
             (0, _) => 1,
             _ => 3,
         }
@@ -89,4 +92,17 @@ pub fn table(before: &Report, after: &Report, kind: &str) -> String {
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     };
     rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_that_wait_are_no_failed_scopes() {
+        let report = Report { good: 6, events: 90, waiting: 45, ..Report::default() };
+        let outcome = report.outcome(Duration::from_secs(1));
+        assert_eq!(outcome, "polled in 1.0 s: 90 events; scopes: 6 good, 0 failed; 45 events wait for their sinks");
+        assert_eq!((report.status(), Report { waiting: 0, ..report }.status()), (3, 0));
+    }
 }

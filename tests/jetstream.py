@@ -403,7 +403,8 @@ def lost(folder, simulation):
     keep = 'keep_delivered = "24h"'
     collector = Collector(folder, simulation, bus(server.url(), keep))
     collector.start()
-    time.sleep(2)
+    collector.says("made the stream")
+    time.sleep(1)
 
     def redeliver(*more):
         command = collector.command("redeliver", "--sink", "bus", "--since", "1h", "--json", *more)
@@ -426,14 +427,73 @@ def lost(folder, simulation):
     # Its start may have polled once more.
     count = compare(collector, read("FINDINGS", servers=server.url()))
     # Within the window, the stream drops what it has.
-    if redeliver()[0] != 0:
-        raise Fault("the state does not keep what it delivered again")
+    status, _, words = redeliver()
+    if status != 0 or "within its duplicate_window of 600 s" not in words:
+        raise Fault(f"the state does not keep what it delivered again: {words}")
     collector.rests()
     compare(collector, read("FINDINGS", servers=server.url()))
+    collector.says("knew the ids of")
     status, _, words = redeliver("--tenant", "nobody")
-    if status != 1 or "no such events" not in words:
+    if status != 1 or '--tenant: the configuration has no "nobody", only: adatum, contoso.eu, ' not in words:
         raise Fault(f"without events, redeliver ended with {status}: {words}")
     return f"{count} events again"
+
+
+def gone(folder, simulation):
+    """One of two servers refuses the user, and somebody removes a stream with events."""
+    server, other = Server(folder, "one"), Server(folder, "other", 'authorization { token: "a-token-of-somebody" }')
+    collector = Collector(folder, simulation, bus([other.url(), server.url()]))
+    collector.start()
+    collector.says(f'code="nats-unauthorized" fault="operator" why="{other.url()}: authorization violation')
+    if "a delivery failed" in collector.words():
+        raise Fault(f"a server that refuses holds up events: {collector.words()[-2000:]}")
+    asked(lambda context: context.delete_stream("FINDINGS"), servers=server.url())
+    collector.says("made the stream again: the events that it had are gone")
+    collector.stop()
+    return "told"
+
+
+def slow(folder, simulation):
+    """A stream far away: events leave the outbox long before the end of a batch of hundreds."""
+    server = Server(folder, "one")
+    port = free_port()
+    threading.Thread(target=asyncio.run, args=[delayed(port, server.port, 0.4)], daemon=True).start()
+    stream = '{ name = "FINDINGS", duplicate_window = "10m" }'
+    collector = Collector(folder, simulation, bus(f"nats://127.0.0.1:{port}", "", stream=stream, subject="everything"))
+    collector.start()
+    collector.says("made the stream")
+
+    def outbox():
+        with closing(sqlite3.connect(f"file:{folder}/collector.db?mode=ro", uri=True)) as store:
+            return {uid for (uid,) in store.execute("SELECT uid FROM outbox WHERE sink = 'bus'")}
+
+    before, begun = until(outbox, "no events wait"), time.monotonic()
+    until(lambda: before - outbox(), "no event leaves the outbox")
+    seconds = time.monotonic() - begun
+    collector.kill()
+    # Each scope has dozens of events, and each of these takes 800 ms.
+    if seconds > 10:
+        raise Fault(f"the first events left the outbox after {seconds:.1f} s")
+    return f"the first events left the outbox after {seconds:.1f} s"
+
+
+async def delayed(port, to, seconds):
+    """Passes on what comes to a port, each way after a delay."""
+
+    async def passed(reader, writer):
+        loop, last = asyncio.get_running_loop(), None
+        while data := await reader.read(1 << 16):
+            last = loop.call_later(seconds, writer.write, data)
+        if last:
+            await asyncio.sleep(seconds)
+        writer.close()
+
+    async def connected(reader, writer):
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", to)
+        await asyncio.gather(passed(reader, there_writer), passed(there_reader, writer))
+
+    async with await asyncio.start_server(connected, "127.0.0.1", port) as listening:
+        await listening.serve_forever()
 
 
 def full(folder, simulation):
@@ -665,7 +725,7 @@ def token(signer, issuer, subject, claims):
     return f"{signed}.{part(signer.sign(signed.encode()))}"
 
 
-TRIALS = [over_kills, cluster, example, lost, full, users, credentials, refusals]
+TRIALS = [over_kills, cluster, example, lost, gone, slow, full, users, credentials, refusals]
 SEED = int(os.environ.get("SEED", random.randrange(1 << 32)))
 
 

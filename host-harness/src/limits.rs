@@ -135,6 +135,16 @@ pub const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 #[cfg(feature = "nats")]
 pub const NATS_ACK_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Age of a delivery to a stream after which no further event of it begins. A slow stream would otherwise take 500 events of
+/// one scope, one after the other, before any of them leaves the outbox. With the wait for the last acknowledgement, a
+/// delivery that has begun ends within [`SHUTDOWN_WORK`].
+#[cfg(feature = "nats")]
+pub const NATS_BATCH: Duration = Duration::from_secs(3);
+
+/// Messages of a subject below which the limit of a stream is told of: a poll may write as many events of one subject.
+#[cfg(feature = "nats")]
+pub const SUBJECT_MESSAGES: u64 = 500;
+
 /// Shortest `max_age` and `duplicate_window` of a stream.
 #[cfg(feature = "nats")]
 pub const LEAST_STREAM_SPAN: Duration = Duration::from_secs(1);

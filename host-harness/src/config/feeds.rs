@@ -69,6 +69,7 @@ pub fn read(
         read.take(reader, context, table, defaults, files);
     }
     read.check_places(reader, context, files);
+    read.check_streams(reader, context);
     if let Some(file) = context.whole.filter(|_| reader.complete) {
         read.check_whole(reader, context, file, nodes.is_empty());
     }
@@ -182,6 +183,24 @@ impl ReadFeeds {
             }
         }
         places.check(reader);
+    }
+
+    /// Checks that no feed's events go to one stream of NATS by two sinks.
+    fn check_streams(&self, reader: &mut ConfigReader, context: &FeedContext<'_>) {
+        for (index, sink) in context.sinks.iter().enumerate() {
+            let Some(config) = &sink.config else { continue };
+            let others = context.sinks[..index].iter().filter_map(|other| other.config.as_ref());
+            for other in others.filter(|other| other.kind.shares_stream(&config.kind)) {
+                let both = |claim: &&Claim| [&config.id, &other.id].into_iter().all(|id| claim.sinks.contains(id));
+                let Some(claim) = self.claims.iter().find(both) else { continue };
+                let message = format!(
+                    "events of the feed {:?} go to its stream by the sink {:?}, too, and the stream drops the second \
+                     message with one id, expected one of them in the `sinks` of the feed, or another stream",
+                    claim.feed, other.id
+                );
+                reader.problems.push(sink.place.problem(message));
+            }
+        }
     }
 
     /// Checks that nothing is missing, which is possible only if everything could be read.

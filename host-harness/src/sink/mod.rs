@@ -334,6 +334,17 @@ impl SinkKind {
         }
     }
 
+    /// Says whether both publish to one stream of NATS: of an event that goes to both, the stream would take the first
+    /// message alone, since both have the same id.
+    pub fn shares_stream(&self, other: &SinkKind) -> bool {
+        #[cfg(feature = "nats")]
+        if let (SinkKind::Nats(left), SinkKind::Nats(right)) = (self, other) {
+            return left.shares_stream(right);
+        }
+        let _ = other;
+        false
+    }
+
     fn templates(&self) -> Vec<&Template> {
         match self {
             SinkKind::Stdout => Vec::new(),

@@ -10,7 +10,7 @@ use super::super::reference::secret;
 use super::super::{duration, suggestion};
 use super::{References, authorities, has_foreign_placeholder, identity};
 use crate::limits;
-use crate::sink::nats::{NatsAuth, NatsConfig, NatsStream, NatsSubject, StreamSettings};
+use crate::sink::nats::{self, NatsAuth, NatsConfig, NatsStream, NatsSubject, StreamSettings};
 
 /// The keys of `stream`.
 const STREAM: &[&str] = &[
@@ -43,6 +43,16 @@ pub(super) fn read(
         }
     };
     let subject = reader.required(table, "subject").and_then(|node| subject(reader, &node));
+    if let (Some(subject), Some(NatsStream { made: Some(settings), .. })) = (&subject, &stream)
+        && !settings.subjects.is_empty()
+        && !settings.subjects.iter().any(|filter| nats::takes(filter, &subject.pattern()))
+        && let Some(node) = table.child("stream").and_then(|node| node.as_table()?.child("subjects"))
+    {
+        let message =
+            format!("found {:?}, expected one that takes {}, the `subject`", settings.subjects, subject.pattern());
+        reader.problem(&node, message);
+        return None;
+    }
     let url = reader.required(table, "url")?;
     let servers = servers(reader, &url)?;
     let is_open = servers.iter().any(|server| server.starts_with("nats:"));
@@ -102,13 +112,18 @@ fn servers(reader: &mut ConfigReader, node: &Node<'_>) -> Option<Vec<String>> {
 /// Returns the address of a server, or the words for what is found in place of one.
 fn server(text: &str) -> Result<String, String> {
     let shown = || if text.contains(['@', '?']) { "something else".to_owned() } else { format!("{text:?}") };
+    if text.contains(|found: char| found.is_whitespace() || found.is_control()) {
+        return Err(shown());
+    }
     let url = url::Url::parse(text).map_err(|_| shown())?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err("a user or a password in the address, which belong into `user` and `password`".to_owned());
     }
     match url.scheme() {
         "nats" | "tls" if url.has_host() && matches!(url.path(), "" | "/") && url.query().is_none() => {
-            Ok(text.trim_end_matches('/').to_owned())
+            // The parser writes the scheme in small letters.
+            let after = text.get(url.scheme().len()..).unwrap_or_default();
+            Ok(format!("{}{}", url.scheme(), after.trim_end_matches('/')))
         }
         "ws" | "wss" => Err(format!("{} over WebSocket, which this sink does not speak", shown())),
         _ => Err(shown()),
@@ -180,10 +195,9 @@ fn auth(reader: &mut ConfigReader, table: &Table<'_>, references: &mut Reference
     }
 }
 
-/// Says whether a secret looks like the seed of a user's key. The server says whether it is one.
+/// Says whether a secret is the seed of a user's key.
 fn is_seed(secret: &Secret) -> bool {
-    let seed = secret.expose();
-    seed.len() == 58 && seed.starts_with("SU") && seed.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'2'..=b'7'))
+    secret.expose().starts_with("SU") && nkeys::KeyPair::from_seed(secret.expose()).is_ok()
 }
 
 /// Reads the stream: the name of one that others make, or a table with the settings of one that the sink makes.

@@ -115,6 +115,8 @@ const BUS: &str = "type = \"nats\"\nurl = \"nats://h:4222\"\nsubject = \"f.{tena
 fn bus(lines: &str) -> Result<Config, Vec<String>> {
     let environment = |name: &str| match name {
         "SEED" => Some("SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY".to_owned()),
+        // The last letter of the checksum differs.
+        "ODD_SEED" => Some("SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VA".to_owned()),
         "SECRET" => Some("a-long-secret-of-somebody".to_owned()),
         _ => None,
     };
@@ -180,6 +182,15 @@ fn what_is_wrong_with_a_sink_of_type_nats_names_its_key() {
         (more("token = \"abc\""), "sink s: token: found the value itself"),
         (more("nkey = { env = \"SECRET\" }"), "sink s: nkey: found something else, expected the seed of a user's key"),
         (
+            more("nkey = { env = \"ODD_SEED\" }"),
+            "sink s: nkey: found something else, expected the seed of a user's key",
+        ),
+        (
+            stream("{ name = \"F\", subjects = [\"ff.>\", \"g\"] }"),
+            "sink s: stream.subjects: found [\"ff.>\", \"g\"], expected one that takes f.*, the `subject`",
+        ),
+        (url("\" tls://h\""), "sink s: url: found \" tls://h\", expected an address"),
+        (
             more("credentials = { env = \"SECRET\" }"),
             "sink s: credentials: found something else, expected a file of credentials",
         ),
@@ -215,8 +226,36 @@ fn what_is_wrong_with_a_sink_of_type_nats_names_its_key() {
         assert!(problems[0].contains(expected), "{expected} in {problems:?}");
         assert_eq!(problems.len(), 1, "{problems:?}");
     }
+    bus(&stream("{ name = \"F\", subjects = [\"f.a\", \"f.b\"] }")).unwrap();
     let problems = bus(&more("ca_file = \"none.pem\"")).unwrap_err();
     assert!(problems[1].contains("sink s: ca_file: found beside a `url` with nats://"), "{problems:?}");
+    let problems = bus(&more("ca_file = \"none.pem\"").replace("nats:", "NATS:")).unwrap_err();
+    assert!(problems[1].contains("sink s: ca_file: found beside a `url` with nats://"), "{problems:?}");
+    bus(&(url("\"TLS://h\"") + "\ntoken = { env = \"SECRET\" }")).unwrap();
+}
+
+#[cfg(feature = "nats")]
+#[test]
+fn a_feed_goes_to_a_stream_by_one_sink() {
+    let sinks = |left: &str, right: &str| {
+        let sink = |id: &str, lines: &str| format!("[[sink]]\nid = \"{id}\"\ntype = \"nats\"\n{lines}\n");
+        sink("one", left) + &sink("two", right)
+    };
+    let one = "url = \"nats://h\"\nsubject = \"a.{tenant}\"\nstream = \"F\"";
+    let near = "url = [\"nats://g\", \"tls://H:4222\"]\nsubject = \"b\"\nstream = \"F\"";
+    let problems = read(&(sinks(one, near) + &feed("a", "")), None).unwrap_err();
+    let expected = "sink two: events of the feed \"a\" go to its stream by the sink \"one\", too";
+    assert!(problems.len() == 1 && problems[0].contains(expected), "{problems:?}");
+    let apart = feed("a", "sinks = [\"one\"]") + &feed("b", "sinks = [\"two\"]");
+    read(&(sinks(one, near) + &apart), None).unwrap();
+    for other in [
+        near.replace("\"F\"", "\"G\""),
+        near.replace("H:4222", "h:4223"),
+        // The users may belong to different accounts.
+        near.replace("nats://g", "tls://g") + "\nuser = \"u\"\npassword = { env = \"SECRET\" }",
+    ] {
+        read(&(sinks(one, &other) + &feed("a", "")), None).unwrap();
+    }
 }
 
 #[test]

@@ -386,6 +386,9 @@ impl SharedDeliveries {
         warning.into_iter().for_each(|warning| self.tell_warning(&partition.sink, warning));
         let (had, others): (Vec<_>, Vec<_>) = batch.into_iter().partition(|event| numbers.contains(&event.number));
         self.count(partition, &had, true);
+        // A sink without a reason did not come to the others yet.
+        let tried = |event: &Queued| stall.is_some() || troubles.contains_key(&event.number);
+        let others: Vec<Queued> = others.into_iter().filter(tried).collect();
         self.count(partition, &others, false);
         refused.extend(others.into_iter().filter_map(|event| {
             let trouble = troubles.remove(&event.number)?;

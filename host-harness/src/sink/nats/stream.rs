@@ -2,18 +2,21 @@
 //! somebody else made is never changed.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 use source_host::blame::Blame;
+use source_host::text;
 
 use super::super::SinkTrouble;
 use super::link::NatsLink;
 use super::subject;
-use super::{ApiError, trouble_of};
+use super::{ApiError, fix, trouble_of};
+use crate::limits;
 
-/// Code of a stream that does not exist, or that does not take the sink's subject.
+/// Code of a stream that does not exist.
 const STREAM_MISSING: &str = "stream-missing";
 
 /// Code of a stream with other settings than those of the configuration.
@@ -66,19 +69,21 @@ struct StreamAnswer {
 
 impl NatsStream {
     /// Makes sure that the stream exists and takes messages of a subject. Returns a warning if the settings of the
-    /// stream differ from the configuration. `pattern` has the subjects of a stream that is made.
+    /// stream differ from the configuration. `pattern` has the subjects of a stream that is made, and `had_events` says
+    /// whether the stream acknowledged events of the sink before.
     pub(super) async fn checked(
         &self,
         link: &NatsLink,
         subject: &str,
         pattern: &str,
+        had_events: &AtomicBool,
     ) -> Result<Option<SinkTrouble>, SinkTrouble> {
         let name = &self.name;
         let answer: StreamAnswer = link.ask(&format!("$JS.API.STREAM.INFO.{name}"), Vec::new()).await?;
         let found = match (answer.error, answer.config, &self.made) {
             (None, Some(config), _) => config,
             (Some(error), _, Some(settings)) if error.err_code == NOT_FOUND => {
-                self.make(link, &settings.request(name, pattern)).await?
+                self.make(link, &settings.request(name, pattern), had_events).await?
             }
             (Some(error), _, None) if error.err_code == NOT_FOUND => {
                 let fix = "fix: make the stream, or write the settings with which the sink makes it: \
@@ -87,7 +92,8 @@ impl NatsStream {
                 return Err(link.trouble(STREAM_MISSING, Blame::Operator, why));
             }
             (Some(error), ..) => {
-                let why = format!("cannot look at the stream {name}: {}", error.description);
+                let said = link.shown(&error.description);
+                let why = format!("cannot look at the stream {name}: {said}{}", fix(error.err_code));
                 return Err(link.trouble(&error.code(), trouble_of(error.err_code), why));
             }
             (None, None, _) => {
@@ -95,28 +101,39 @@ impl NatsStream {
                 return Err(link.trouble("answer-unknown", Blame::Receiver, why));
             }
         };
-        unfit(name, subject, &found).map_or(Ok(()), |why| Err(link.trouble(STREAM_MISSING, Blame::Operator, why)))?;
+        unfit(name, subject, &found).map_or(Ok(()), |(code, why)| Err(link.trouble(code, Blame::Operator, why)))?;
+        let is_chosen = self.made.as_ref().is_some_and(|settings| settings.in_memory.is_some());
+        let risks = risks(&found, is_chosen);
         let differences = self.made.iter().flat_map(|settings| settings.differences(&found));
-        let differences: Vec<String> = differences.chain(drops_unread(&found)).collect();
+        let differences: Vec<String> = risks.into_iter().chain(differences).collect();
         let told =
             format!("the stream {name} has other settings, which the sink does not change: {}", differences.join("; "));
         Ok((!differences.is_empty()).then(|| link.trouble(STREAM_DIFFERS, Blame::Operator, told)))
     }
 
     /// Makes the stream, and returns its settings.
-    async fn make(&self, link: &NatsLink, request: &Value) -> Result<Value, SinkTrouble> {
+    async fn make(&self, link: &NatsLink, request: &Value, had_events: &AtomicBool) -> Result<Value, SinkTrouble> {
         let name = &self.name;
         let subject = format!("$JS.API.STREAM.CREATE.{name}");
         let answer: StreamAnswer = link.ask(&subject, request.to_string().into_bytes()).await?;
         if let Some(config) = answer.config {
-            if answer.did_create {
-                tracing::info!(stream = name, "made the stream");
+            match answer.did_create {
+                // Of several connections, one tells of it.
+                true if had_events.swap(false, Ordering::Relaxed) => tracing::warn!(
+                    stream = name,
+                    code = "stream-lost",
+                    fault = Blame::Receiver.word(),
+                    "made the stream again: the events that it had are gone; fix: deliver them again with `redeliver`, if \
+                     the sink has `keep_delivered`"
+                ),
+                true => tracing::info!(stream = name, "made the stream"),
+                false => {}
             }
             return Ok(config);
         }
-        let (code, said) = answer.error.map(|error| (error.code(), error.description)).unwrap_or_default();
-        let why = format!("cannot make the stream {name}: {said}; fix: check `stream` of the sink");
-        Err(link.trouble(&code, Blame::Operator, why))
+        let error = answer.error.unwrap_or_default();
+        let why = format!("cannot make the stream {name}: {}{}", link.shown(&error.description), fix(error.err_code));
+        Err(link.trouble(&error.code(), trouble_of(error.err_code), why))
     }
 }
 
@@ -170,9 +187,9 @@ impl StreamSettings {
             differs.then(|| format!("{key}: found {}, expected {}", shown(key, found), shown(key, &wanted)))
         });
         let mut differences: Vec<String> = differs.collect();
-        let subjects: BTreeSet<&str> = subjects(found).collect();
-        if !self.subjects.is_empty() && self.subjects.iter().map(String::as_str).collect::<BTreeSet<_>>() != subjects {
-            differences.push(format!("subjects: found {subjects:?}, expected {:?}", self.subjects));
+        let taken: BTreeSet<&str> = subjects(found).collect();
+        if !self.subjects.is_empty() && self.subjects.iter().map(String::as_str).collect::<BTreeSet<_>>() != taken {
+            differences.push(format!("subjects: found {}, expected {:?}", listed(found), self.subjects));
         }
         differences
     }
@@ -183,30 +200,63 @@ fn subjects(found: &Value) -> impl Iterator<Item = &str> {
     found["subjects"].as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// Returns the reason why a stream cannot take messages of a subject, if there is one.
-fn unfit(name: &str, subject: &str, found: &Value) -> Option<String> {
+/// The beginning of the list of a stream's subjects.
+fn listed(found: &Value) -> String {
+    let all = format!("{:?}", subjects(found).collect::<Vec<_>>());
+    text::cut(&all, limits::REFUSAL_TOLD_BYTES).to_owned()
+}
+
+/// Returns the code and the reason why a stream cannot take messages of a subject, if there is one.
+fn unfit(name: &str, subject: &str, found: &Value) -> Option<(&'static str, String)> {
     if found["no_ack"] == true {
-        return Some(format!("the stream {name} has no_ack: found true, expected false; it acknowledges nothing"));
+        let why = format!("the stream {name} has no_ack: found true, expected false; it acknowledges nothing");
+        return Some(("stream-no-ack", why));
     }
     if found["sealed"] == true {
-        return Some(format!("the stream {name} has sealed: found true, expected false; it takes nothing any more"));
+        let why = format!("the stream {name} has sealed: found true, expected false; it takes nothing any more");
+        return Some(("stream-sealed", why));
+    }
+    if let Some(origin) = found["mirror"]["name"].as_str() {
+        let origin = text::cut(origin, limits::REFUSAL_TOLD_BYTES);
+        let why = format!(
+            "the stream {name} is a mirror of {origin}, and takes no messages of its own; fix: name {origin} in `stream` \
+             of the sink"
+        );
+        return Some(("stream-mirror", why));
     }
     if subjects(found).any(|filter| subject::takes(filter, subject)) {
         return None;
     }
-    let found: Vec<&str> = subjects(found).collect();
-    Some(format!(
-        "the stream {name} has subjects: found {found:?}, expected one that takes {subject}; fix: add it to the stream, \
-         or change `subject` of the sink"
-    ))
+    let why = format!(
+        "the stream {name} has subjects: found {}, expected one that takes {subject}; fix: add it to the stream, or change \
+         `subject` of the sink",
+        listed(found)
+    );
+    Some(("stream-subjects", why))
 }
 
-/// Returns the reason why a stream may drop messages before anybody has read them, if there is one beside its limits.
-fn drops_unread(found: &Value) -> Option<String> {
-    (found["retention"] == "interest").then(|| {
-        "retention: found \"interest\", expected \"limits\": the stream drops events that no consumer waits for"
-            .to_owned()
-    })
+/// Returns the reasons why a stream may lose messages that it acknowledged, beside its limits. `is_chosen` says whether
+/// the configuration has the storage.
+fn risks(found: &Value, is_chosen: bool) -> Vec<String> {
+    let mut risks = Vec::new();
+    if found["retention"] == "interest" {
+        let why = "expected \"limits\": the stream drops events that no consumer waits for";
+        risks.push(format!("retention: found \"interest\", {why}"));
+    }
+    let of_subject = found["max_msgs_per_subject"].as_u64().filter(|most| (1..limits::SUBJECT_MESSAGES).contains(most));
+    if let Some(most) = of_subject.filter(|_| found["discard_new_per_subject"] != true) {
+        let why = "expected -1: the stream drops older events of a subject";
+        risks.push(format!("max_msgs_per_subject: found {most}, {why}"));
+    }
+    if found["persist_mode"] == "async" {
+        let why = "expected \"default\": the stream acknowledges events before it has written them";
+        risks.push(format!("persist_mode: found \"async\", {why}"));
+    }
+    if found["storage"] == "memory" && !is_chosen {
+        let why = "expected \"file\": the events are gone when the servers stop";
+        risks.push(format!("storage: found \"memory\", {why}"));
+    }
+    risks
 }
 
 fn storage(in_memory: bool) -> &'static str {
@@ -263,7 +313,7 @@ mod tests {
                 "duplicate_window: found 120s, expected 600s",
                 "max_bytes: found -1, expected 1000",
                 "discard: found \"old\", expected \"new\"",
-                "subjects: found {\"other.>\"}, expected [\"findings.>\"]",
+                "subjects: found [\"other.>\"], expected [\"findings.>\"]",
             ]
         );
         assert_eq!(StreamSettings::default().differences(&found), Vec::<String>::new());
@@ -277,10 +327,35 @@ mod tests {
             found
         };
         assert_eq!(unfit("F", "findings.a", &found(json!({}))), None);
-        assert!(unfit("F", "other.a", &found(json!({}))).unwrap().contains("expected one that takes other.a"));
-        assert!(unfit("F", "findings.a", &found(json!({ "no_ack": true }))).unwrap().contains("acknowledges nothing"));
-        assert!(unfit("F", "findings.a", &found(json!({ "sealed": true }))).unwrap().contains("sealed"));
-        assert!(drops_unread(&json!({ "retention": "interest" })).is_some());
-        assert!(drops_unread(&json!({ "retention": "workqueue" })).is_none());
+        for (subject, more, code, words) in [
+            ("other.a", json!({}), "stream-subjects", "expected one that takes other.a"),
+            ("findings.a", json!({ "no_ack": true }), "stream-no-ack", "acknowledges nothing"),
+            ("findings.a", json!({ "sealed": true }), "stream-sealed", "sealed"),
+            ("findings.a", json!({ "mirror": { "name": "ALL" } }), "stream-mirror", "name ALL in `stream`"),
+        ] {
+            let (found, why) = unfit("F", subject, &found(more)).unwrap();
+            assert!(found == code && why.contains(words), "{found}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_stream_that_may_lose_events_is_told_of() {
+        for (found, expected) in [
+            (json!({ "retention": "interest" }), "retention: found \"interest\""),
+            (json!({ "max_msgs_per_subject": 1 }), "max_msgs_per_subject: found 1, expected -1"),
+            (json!({ "persist_mode": "async" }), "persist_mode: found \"async\""),
+            (json!({ "storage": "memory" }), "storage: found \"memory\", expected \"file\""),
+        ] {
+            let risks = risks(&found, false);
+            assert!(risks.len() == 1 && risks[0].starts_with(expected), "{risks:?}");
+        }
+        let harmless = json!({
+            "retention": "workqueue", "max_msgs_per_subject": -1, "persist_mode": "default", "storage": "file",
+        });
+        assert_eq!(risks(&harmless, false), Vec::<String>::new());
+        assert_eq!(risks(&json!({ "storage": "memory" }), true), Vec::<String>::new());
+        assert_eq!(risks(&json!({ "max_msgs_per_subject": 500 }), true), Vec::<String>::new());
+        let refuses = json!({ "max_msgs_per_subject": 1, "discard_new_per_subject": true });
+        assert_eq!(risks(&refuses, true), Vec::<String>::new());
     }
 }

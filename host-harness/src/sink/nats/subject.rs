@@ -81,13 +81,13 @@ fn token(id: &str) -> String {
     id.replace('.', "%2E")
 }
 
-/// Says whether a stream with this filter takes the messages of a subject.
-pub(super) fn takes(filter: &str, subject: &str) -> bool {
+/// Says whether a stream with this filter takes the messages of a subject, or of some subjects of a pattern with `*`.
+pub fn takes(filter: &str, subject: &str) -> bool {
     let (mut filter, mut subject) = (filter.split('.'), subject.split('.'));
     loop {
         match (filter.next(), subject.next()) {
             (Some(">"), Some(_)) | (None, None) => return true,
-            (Some(wanted), Some(token)) if wanted == "*" || wanted == token => {}
+            (Some(wanted), Some(token)) if wanted == "*" || token == "*" || wanted == token => {}
             _ => return false,
         }
     }
@@ -141,6 +141,9 @@ mod tests {
             ("a.*", "a.b.c", false),
             ("a.b.c", "a.b", false),
             ("a", "b", false),
+            ("a.b", "a.*", true),
+            ("a.b.>", "a.*", false),
+            ("b.>", "a.*", false),
         ] {
             assert_eq!(takes(filter, subject), expected, "{filter} {subject}");
         }

@@ -432,7 +432,7 @@ def lost(folder, simulation):
         raise Fault(f"the state does not keep what it delivered again: {words}")
     collector.rests()
     compare(collector, read("FINDINGS", servers=server.url()))
-    collector.says("knew the ids of")
+    collector.says("of the events by their ids")
     status, _, words = redeliver("--tenant", "nobody")
     if status != 1 or '--tenant: the configuration has no "nobody", only: adatum, contoso.eu, ' not in words:
         raise Fault(f"without events, redeliver ended with {status}: {words}")
@@ -576,7 +576,7 @@ def credentials(folder, simulation):
     own = {"type": "account", "limits": limits, "default_permissions": rights}
     account_token = token(operator_key, operator, account, own)
     system_token = token(operator_key, operator, system, own | {"limits": limits | {"mem_storage": 0, "disk_storage": 0}})
-    user_token = token(account_key, account, user, {"type": "user", "subs": -1, "data": -1, "payload": -1} | rights)
+    user_token = token(account_key, account, user, {"type": "user", "subs": -1, "data": -1, "payload": -1} | rights, 20)
     lines = f"operator: {operator_token}\nresolver: MEMORY\nresolver_preload {{ {account}: {account_token}, {system}: {system_token} }}"
     lines += f"\nsystem_account: {system}"
     server = Server(folder, "one", lines)
@@ -591,6 +591,7 @@ def credentials(folder, simulation):
     collector.start()
     time.sleep(3)
     collector.rests()
+    collector.says("credentials: `credentials` expires in 19 days, on ")
     if seed in collector.words() or user_token in collector.words():
         raise Fault("the log has the credentials")
     return f"{compare(collector, read('FINDINGS', servers=server.url(), user_credentials=str(file)))} events"
@@ -712,14 +713,16 @@ def pair(kind):
     return public, pair.seed.decode()
 
 
-def token(signer, issuer, subject, claims):
-    """A JWT of NATS."""
+def token(signer, issuer, subject, claims, days=None):
+    """A JWT of NATS, which ends after so many days."""
 
     def part(value):
         return base64.urlsafe_b64encode(value).decode().rstrip("=")
 
     body = {"jti": os.urandom(16).hex(), "iat": int(time.time()), "iss": issuer, "name": "tests", "sub": subject}
     body["nats"] = claims | {"version": 2}
+    if days is not None:
+        body["exp"] = body["iat"] + days * 86_400
     head = {"typ": "JWT", "alg": "ed25519-nkey"}
     signed = ".".join(part(json.dumps(value, separators=(",", ":")).encode()) for value in (head, body))
     return f"{signed}.{part(signer.sign(signed.encode()))}"

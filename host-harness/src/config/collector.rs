@@ -142,7 +142,7 @@ pub(super) fn read(
         Some(node) if node.as_text().is_some_and(|text| address::is_address(&text)) => {
             // The keys of the server are read even if its address is wrong, so that all problems are told.
             let address = server(reader, &node);
-            let mut references = References { files, certificates, environment };
+            let mut references = References { files, certificates, ends: &mut Vec::new(), environment };
             if let Some(address) = identified(reader, &table, &node, address, &mut references) {
                 collector.state = StateConfig::Server(Box::new(address));
             }

@@ -60,6 +60,8 @@ pub struct Config {
     pub files: Vec<SeenFile>,
     /// Certificates of sinks, which may expire.
     pub certificates: Vec<CaFile>,
+    /// Ends of the JWTs of sinks' credentials, in Unix milliseconds, with the places of these.
+    pub ends: Vec<(ConfigPlace, u64)>,
     /// Whether a feed that cannot be collected also stops the others.
     pub strict: bool,
 }

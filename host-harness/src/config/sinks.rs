@@ -65,6 +65,7 @@ pub(super) struct References<'a> {
     pub environment: Environment<'a>,
     pub files: &'a mut Vec<SeenFile>,
     pub certificates: &'a mut Vec<CaFile>,
+    pub ends: &'a mut Vec<(ConfigPlace, u64)>,
 }
 
 /// Reads the sinks, including those with problems. Adds to the configuration's files, and its certificates.
@@ -74,8 +75,8 @@ pub fn read(
     config: &mut Config,
     environment: Environment<'_>,
 ) -> Vec<ReadSink> {
-    let Config { collector, network, files, certificates, .. } = config;
-    let mut references = References { environment, files, certificates };
+    let Config { collector, network, files, certificates, ends, .. } = config;
+    let mut references = References { environment, files, certificates, ends };
     let mut ids: BTreeMap<String, FileLine> = BTreeMap::new();
     let mut sinks: Vec<ReadSink> = Vec::new();
     let lists = tops.iter().filter_map(|top| top.child("sink")).collect::<Vec<_>>();

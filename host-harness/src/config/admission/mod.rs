@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use source_host::blame::Blame;
 use source_host::clock::Clock;
+use source_host::credentials::expiry;
 
 use source_host::failures;
 use source_host::network::Nowhere;
@@ -212,7 +213,7 @@ impl Admission {
         faults: &Faults,
     ) -> Result<Admission, StartError> {
         let log_bytes = config.collector.log_bytes_a_minute;
-        let Config { network, feeds, mut warnings, problems, certificates, strict, .. } = config;
+        let Config { network, feeds, mut warnings, problems, certificates, ends, strict, .. } = config;
         let (ways, host, faults) = (Ways::new(&network)?, host.clone(), faults.clone());
         let instead = match plugin {
             None => None,
@@ -223,6 +224,7 @@ impl Admission {
             }
         };
         warnings.extend(odd_certificates(certificates.iter().chain(&network.ca_file), clock()));
+        warnings.extend(near_ends(&ends, clock()));
         let network = ways.network.clone();
         let nowhere = Tenants::new(|_| Ok(Arc::new(Nowhere)));
         let around = Arc::new(FeedSurroundings { host, ways, nowhere, log_bytes, clock: Arc::clone(clock), faults });
@@ -365,6 +367,12 @@ impl Ways {
 fn odd_certificates<'a>(files: impl Iterator<Item = &'a CaFile>, now: u64) -> Vec<ConfigProblem> {
     let odd = |file: &'a CaFile| file.authorities.oddities(now).into_iter().map(|message| file.place.problem(message));
     files.flat_map(odd).collect()
+}
+
+/// Returns warnings about credentials of sinks that expire soon or have expired. `now` is Unix time in milliseconds.
+fn near_ends(ends: &[(ConfigPlace, u64)], now: u64) -> impl Iterator<Item = ConfigProblem> {
+    let near = ends.iter().filter(move |(_, end)| expiry::nearness(*end, now).is_some());
+    near.map(move |(place, end)| place.problem(expiry::warning("credentials", *end, now)))
 }
 
 /// The results so far, each with the feed's number in the configuration; those of the whole configuration come first.

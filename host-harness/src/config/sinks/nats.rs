@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use source_host::credentials::secret::Secret;
 use source_host::network::address;
+use time::OffsetDateTime;
 
 use super::super::reader::{ConfigReader, Node, Table};
 use super::super::reference::secret;
@@ -182,7 +183,11 @@ fn auth(reader: &mut ConfigReader, table: &Table<'_>, references: &mut Reference
             reader.problem(way, message.to_owned());
             None
         }
-        "credentials" => Some(NatsAuth::Credentials(given)),
+        "credentials" => {
+            let auth = NatsAuth::Credentials(given);
+            references.ends.extend(auth.end().map(|end| (way.place(), milliseconds_of(end))));
+            Some(auth)
+        }
         "nkey" if !is_seed(&given) => {
             reader.problem(
                 way,
@@ -193,6 +198,11 @@ fn auth(reader: &mut ConfigReader, table: &Table<'_>, references: &mut Reference
         "nkey" => Some(NatsAuth::Nkey(given)),
         _ => Some(NatsAuth::Token(given)),
     }
+}
+
+/// Returns a time in Unix milliseconds.
+fn milliseconds_of(time: OffsetDateTime) -> u64 {
+    u64::try_from(time.unix_timestamp()).unwrap_or_default().saturating_mul(1_000)
 }
 
 /// Says whether a secret is the seed of a user's key.

@@ -143,8 +143,7 @@ fn handshake(said: &str) -> Option<(&'static str, Blame, &'static str)> {
     } else if says(&["InvalidContentType"]) {
         ("transport", Blame::Operator, "; fix: switch TLS on in the server, or write nats:// in `url`")
     } else if says(&["expected INFO"]) {
-        let fix =
-            "; fix: check the port in `url`; in the table `tls` of a server write `handshake_first: auto`, not true";
+        let fix = "; fix: check the port in `url`; where the server has `handshake_first: true`, write `auto`";
         ("transport", Blame::Receiver, fix)
     } else {
         return None;
@@ -369,7 +368,7 @@ mod tests {
             ("invalid peer certificate: certificate not valid for name \"h\"", Blame::Operator, "write a name that"),
             ("invalid peer certificate: UnknownIssuer", Blame::Operator, "`ca_file`"),
             ("received corrupt message of type InvalidContentType", Blame::Operator, "write nats:// in `url`"),
-            ("expected INFO, got nothing", Blame::Receiver, "`handshake_first: auto`"),
+            ("expected INFO, got nothing", Blame::Receiver, "`handshake_first: true`, write `auto`"),
         ] {
             let trouble = teller().unconnected(&ConnectError::with_source(ConnectErrorKind::Io, said));
             assert!(trouble.blame == blame && trouble.why.contains(fix), "{trouble} ({})", trouble.blame);

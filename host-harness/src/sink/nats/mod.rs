@@ -76,7 +76,7 @@ pub enum NatsAuth {
 
 impl NatsAuth {
     /// Returns when the JWT of credentials ends, if it does.
-    fn end(&self) -> Option<OffsetDateTime> {
+    pub fn end(&self) -> Option<OffsetDateTime> {
         let NatsAuth::Credentials(file) = self else { return None };
         let claims = |line: &str| {
             let claims = BASE64_URL_SAFE_NO_PAD.decode(line.trim().split('.').nth(1)?).ok()?;
@@ -248,9 +248,8 @@ impl NatsWriter {
     /// Returns the warning about events that the stream did not store, since it knew their ids.
     fn knew(&self, repeats: usize) -> String {
         format!(
-            "the stream {} knew the ids of {repeats} events, and did not store these events again: usual after an \
-             interruption; fix, if the stream does not have them any more: `redeliver` once its duplicate_window has \
-             passed",
+            "the stream {} knew {repeats} of the events by their ids, and did not store them again: usual after an \
+             interruption; fix, if the stream does not have them any more: `redeliver` once its duplicate_window has passed",
             self.config.stream.name
         )
     }

@@ -168,7 +168,7 @@ fn a_second_collector_is_kept_out_and_told_by_whom() {
     assert!(matches!(fault, StoreErrorKind::Locked { .. }), "{fault:?}");
     let process = format!("(process {})", std::process::id());
     assert!(text.contains(&process) && text.contains(&*file.to_string_lossy()), "{text}");
-    assert!(text.ends_with("stop that one, or give this one a file of its own"), "{text}");
+    assert!(text.ends_with("stop that collector or wait until the command has ended, or use another file"), "{text}");
     drop(store);
     assert!(SqliteStore::open(&file).is_ok());
 }

@@ -219,7 +219,8 @@ async fn a_move_from_a_state_that_was_collected_meanwhile_begins_anew() {
     store.commit(&poll(host_harness::store::shards::Lease::SOLE, "later", "feed-later", "one", &["x", "y"])).unwrap();
     let locked = migrated(path, &url, None);
     assert_eq!(locked.status.code(), Some(1));
-    assert!(said(&locked).contains("another collector uses it"), "{}", said(&locked));
+    assert!(said(&locked).contains("another collector uses it (process "), "{}", said(&locked));
+    assert!(said(&locked).contains("or a command such as `migrate`; stop that collector or wait"), "{}", said(&locked));
     store.close().unwrap();
     drop(store);
     let before = told(&file);
@@ -277,11 +278,45 @@ async fn a_move_is_refused_where_it_would_lose_something() {
     assert_eq!(too_many.status.code(), Some(2));
     assert!(said(&too_many).contains("expected two of the three"), "{}", said(&too_many));
     assert_eq!(run(&["-c", config.to_str().unwrap()]).status.code(), Some(2));
+    let too_few = run(&["--from", file]);
+    assert_eq!(too_few.status.code(), Some(2));
+    let words = "found --from, expected two of the three `--config`, `--from` and `--to`";
+    assert!(said(&too_few).contains(words), "{}", said(&too_few));
     let moved = run(&["-c", config.to_str().unwrap(), "--to", &third]);
     assert_eq!(moved.status.code(), Some(0), "{}", said(&moved));
     let rows = String::from_utf8_lossy(&moved.stdout).into_owned();
     assert!(rows.contains("scopes                     12"), "{rows}");
     assert!(said(&moved).contains("which no collector uses"), "{}", said(&moved));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_move_that_cannot_begin_makes_no_file_and_a_place_is_remembered_with_its_whole_path() {
+    let server = Server::shared();
+    let database = server.database().await;
+    let url = server.url(&database, &database);
+    let store = open(&url).await.unwrap();
+    all(&store, "one").await;
+    let folder = tempfile::tempdir().unwrap();
+    let run = |to: &str| {
+        let mut command = command();
+        command.current_dir(folder.path()).args(["migrate", "--from", &url, "--to", to]).output().unwrap()
+    };
+    let refused = |to: &str, words: &str| {
+        let output = run(to);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said(&output).contains(words), "{}", said(&output));
+        assert!(!folder.path().join(to).exists() && !folder.path().join(format!("{to}.lock")).exists());
+    };
+    refused("new.db", "in use by machine of one");
+    FleetStore::leave(&store, &MemberId("one".to_owned())).await.unwrap();
+    store.close().await.unwrap();
+    let moved = run("new.db");
+    assert_eq!(moved.status.code(), Some(0), "{}", said(&moved));
+    let whole = folder.path().join("new.db");
+    assert!(said(&moved).contains(&format!("the state is in {} now", whole.display())), "{}", said(&moved));
+    let error = open(&url).await.err().unwrap().to_string();
+    assert!(error.contains(&format!("it was moved to {}", whole.display())), "{error}");
+    refused("other.db", &format!("it was moved to {}", whole.display()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

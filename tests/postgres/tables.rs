@@ -70,13 +70,13 @@ async fn a_role_with_the_least_rights_is_enough_and_a_missing_right_is_named() {
     superuser.batch_execute(&format!("CREATE ROLE {role} LOGIN")).await.unwrap();
     let url = server.url(&role, &database);
     let (_, text) = refused(&url).await;
-    let fix = format!("let the owner of the database run: CREATE SCHEMA host_harness AUTHORIZATION \"{role}\"");
-    assert!(text.ends_with(&fix), "{text}");
+    let run = format!("run: host-harness schema --role {role} | psql -v ON_ERROR_STOP=1 -d {database}");
+    assert!(text.contains("permission denied for database") && text.ends_with(&run), "{text}");
     // The owner makes the tables.
     let owner = server.superuser(&database).await;
     owner.batch_execute(&schema::script()).await.unwrap();
     let (_, text) = refused(&url).await;
-    assert!(text.ends_with(&format!("host-harness schema --role {role} | psql")), "{text}");
+    assert!(text.ends_with(&run), "{text}");
     owner.batch_execute(&schema::grants(&role)).await.unwrap();
     let store = std::sync::Arc::new(open(&url).await.unwrap());
     let leases = super::all(&store, "one").await;
@@ -88,6 +88,64 @@ async fn a_role_with_the_least_rights_is_enough_and_a_missing_right_is_named() {
         let error = client.batch_execute(statement).await.unwrap_err();
         assert_eq!(error.code().unwrap().code(), "42501", "{statement}");
     }
+    owner.batch_execute("DELETE FROM host_harness.schema_step").await.unwrap();
+    let (_, text) = refused(&shared.url).await;
+    assert!(text.contains("permission denied for schema") && text.ends_with(&run), "{text}");
+    owner.batch_execute(&format!("REVOKE CONNECT ON DATABASE {} FROM PUBLIC", shared.database)).await.unwrap();
+    let (_, text) = refused(&shared.url).await;
+    let grant = format!("run: GRANT CONNECT ON DATABASE \"{}\" TO \"{role}\"", shared.database);
+    assert!(text.ends_with(&grant), "{text}");
+}
+
+#[tokio::test]
+async fn a_backup_that_was_restored_over_another_state_is_refused_and_the_documented_restore_is_not() {
+    let server = Server::shared();
+    let database = server.database().await;
+    let url = server.url(&database, &database);
+    let salt = open(&url).await.unwrap().salt().await.unwrap();
+    let run = |program: &str, arguments: &[&str]| {
+        let output = server.client(program).args(["-d", &url]).args(arguments).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let dump = server.folder.join(format!("{database}.dump"));
+    let dump = dump.to_str().unwrap();
+    let (is_done, said) = run("pg_dump", &["--schema=host_harness", "--format=custom", "--file", dump]);
+    assert!(is_done, "{said}");
+    run("pg_restore", &[dump]);
+    let (_, text) = refused(&url).await;
+    assert!(text.contains("found 2 rows in the table host_harness.salt, expected 1: a backup was restored"), "{text}");
+    let (is_done, said) = run("psql", &["-v", "ON_ERROR_STOP=1", "-c", "DROP SCHEMA host_harness CASCADE"]);
+    assert!(is_done, "{said}");
+    let (is_done, said) = run("pg_restore", &["--exit-on-error", "--single-transaction", dump]);
+    assert!(is_done, "{said}");
+    assert_eq!(open(&url).await.unwrap().salt().await.unwrap(), salt);
+}
+
+#[tokio::test]
+async fn a_database_whose_encoding_lacks_characters_is_refused_with_the_statement_that_makes_another() {
+    let server = Server::shared();
+    let owner = server.database().await;
+    let superuser = server.superuser("postgres").await;
+    for (encoding, is_taken) in [("LATIN1", false), ("SQL_ASCII", true), ("UTF8", true)] {
+        let name = format!("{owner}_{}", encoding.to_lowercase());
+        let made = format!("CREATE DATABASE {name} OWNER {owner} ENCODING '{encoding}' TEMPLATE template0");
+        superuser.batch_execute(&made).await.unwrap();
+        let url = server.url(&owner, &name);
+        if is_taken {
+            let store = open(&url).await.unwrap();
+            let leases = super::all(&store, "one").await;
+            let lease = leases[usize::from(host_harness::store::shards::shard_of("Łódź", 256))];
+            store.commit(std::sync::Arc::new(super::poll(lease, "Łódź", "feed", "Łódź", &["x"]))).await.unwrap();
+            assert_eq!(store.scopes(&leases).await.unwrap()[0].tenant, "Łódź");
+            continue;
+        }
+        let (_, text) = refused(&url).await;
+        assert!(text.contains(&format!("found the encoding LATIN1 of the database {name}")), "{text}");
+        let (_, fix) = text.split_once("let a superuser make another database: ").unwrap();
+        assert!(fix.starts_with(&format!("CREATE DATABASE … OWNER \"{owner}\"")), "{fix}");
+        superuser.batch_execute(&fix.replace('…', &format!("{owner}_other"))).await.unwrap();
+        assert!(open(&server.url(&owner, &format!("{owner}_other"))).await.is_ok());
+    }
 }
 
 #[tokio::test]
@@ -95,7 +153,10 @@ async fn a_database_that_is_missing_and_a_server_that_is_away_are_named() {
     let server = Server::shared();
     let (_, text) = refused(&server.url(SUPERUSER, "nowhere")).await;
     assert!(text.contains(&format!("127.0.0.1:{} has no database nowhere", server.port)), "{text}");
-    assert!(text.ends_with("CREATE DATABASE nowhere OWNER super"), "{text}");
+    assert!(
+        text.ends_with("CREATE DATABASE \"nowhere\" OWNER \"super\" ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0"),
+        "{text}"
+    );
     let (_, text) = refused("postgres://me@127.0.0.1:1,%2Fno-such-folder/state").await;
     assert!(text.contains("no server can be used: 127.0.0.1:1 cannot be reached"), "{text}");
     assert!(text.contains("; /no-such-folder cannot be reached"), "{text}");
@@ -134,6 +195,18 @@ async fn a_password_is_asked_for_and_never_shown() {
     let (_, text) = refused(&url(":hunter3")).await;
     assert!(text.contains(&format!("refused the role {database}")) && !text.contains("hunter"), "{text}");
     assert!(open(&url(":hunter2")).await.is_ok());
+    let rules = format!("hostssl all {database} all trust\nhost all super all trust\n");
+    std::fs::write(server.folder.join("data/pg_hba.conf"), rules).unwrap();
+    superuser.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    let reloaded = async {
+        while refused(&url("")).await.1.contains("asks for the password") {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(crate::support::PATIENCE, reloaded).await.unwrap();
+    let (_, text) = refused(&url("")).await;
+    assert!(text.contains(&format!("refused the role {database} (no pg_hba.conf entry")), "{text}");
+    assert!(text.contains("no encryption") && text.contains("see to pg_hba.conf"), "{text}");
 }
 
 /// Makes an authority, and a certificate with its key that the authority signed for a name.

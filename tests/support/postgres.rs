@@ -119,6 +119,13 @@ impl Server {
         client
     }
 
+    /// Returns one of PostgreSQL's own programs for users.
+    pub fn client(&self, name: &str) -> Command {
+        let mut command = Command::new(program(name));
+        prepared(&mut command);
+        command
+    }
+
     /// Makes a database of its own, which belongs to the role of the same name, and returns that name.
     pub async fn database(&self) -> String {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);

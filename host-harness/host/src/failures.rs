@@ -130,10 +130,10 @@ failures! {
         "make room on the disk: nothing of the poll was kept, or the events wait, and the collector tries again by itself; if the feed has much in `collector_state_bytes` or its tenant in `collector_outbox_bytes`, find out why its plugin keeps so much, or why its sink takes no events; `min_free_bytes` in `[collector]` says when the disk counts as nearly full";
     /// Another collector that shares the store works on the tenant.
     HELD_ELSEWHERE = "held-elsewhere", TryLater, Operator, "another collector, which shares the state, works on the tenant",
-        "nothing is amiss: that collector polls the tenant's scopes; to poll now without its state, run `poll` without `--state`";
+        "nothing is amiss if the configuration of that collector names the tenant: it polls the tenant's scopes; to poll now without its state, run `poll` without `--state`";
     /// The store did not accept the results of a poll.
-    STORE_FAILED = "store-failed", TryLater, Operator, "the result of the poll could not be written to the state file",
-        "make room on the disk, and see that the collector's user may write the state file and that no other program holds it; the collector polls again by itself";
+    STORE_FAILED = "store-failed", TryLater, Operator, "the result of the poll could not be written to the state",
+        "make room on the disk of the state; see that the collector's user may write a state file and that no other program holds it, or that the server of a database runs, takes writes and accepts the collector's role; the collector polls again by itself";
     /// The operating system or this program failed.
     HOST_FAILED = "host-failed", TryLater, Harness, "the host failed for a reason of its own",
         "check whether the machine has memory, open files and threads to spare; if it has, report it to the authors of the host";

@@ -217,10 +217,10 @@ pub enum Command {
     )]
     Migrate {
         /// The configuration of the place that is not given; it also has the password and the certificates of a database.
-        #[arg(short, long, value_name = "FILE", required_unless_present_all = ["from", "to"])]
+        #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
         /// The state to move: a file, or the address of a database, with its password in ~/.pgpass or PGPASSFILE.
-        #[arg(long, value_name = "PLACE", required_unless_present = "to")]
+        #[arg(long, value_name = "PLACE")]
         from: Option<String>,
         /// The new place of the state: a new file, or the address of a database without a state.
         #[arg(long, value_name = "PLACE")]

@@ -1,7 +1,7 @@
 //! `migrate`: moves a state between a file and a PostgreSQL database.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, absolute};
 use std::time::Instant;
 
 use anyhow::Context;
@@ -9,7 +9,7 @@ use host_harness::config::{self, StateConfig};
 use host_harness::environment;
 use host_harness::limits;
 use host_harness::store::StoreResult;
-use host_harness::store::moving::{Movable, Moved, interrupted, transfer};
+use host_harness::store::moving::{Movable, Moved, check_source, interrupted, transfer};
 use host_harness::store::postgres::moving::PostgresMovable;
 use host_harness::store::sqlite::moving::SqliteMovable;
 use parking_lot::Mutex;
@@ -24,6 +24,7 @@ pub async fn migrate(
     to: Option<String>,
     json: bool,
 ) -> anyhow::Result<u8> {
+    let options = [("--config", config.is_some()), ("--from", from.is_some()), ("--to", to.is_some())];
     let given = |option: &str, text: Option<String>| {
         let place = text.map(|text| config::place(&text, &environment::text)).transpose();
         place.map_err(|words| UsageError(format!("{option}: {words}")))
@@ -43,10 +44,13 @@ pub async fn migrate(
         (Some(from), Some(to), None) => (from, to),
         (Some(from), None, Some(to)) | (None, Some(to), Some(from)) => (from, to),
         _ => {
-            let words = "`migrate`: found a configuration, `--from` and `--to`, expected two of the three";
-            return Err(UsageError(words.to_owned()).into());
+            let found: Vec<&str> = options.iter().filter(|(_, given)| *given).map(|(option, _)| *option).collect();
+            let found = if found.is_empty() { "no option".to_owned() } else { found.join(", ") };
+            let words = format!("`migrate`: found {found}, expected two of the three `--config`, `--from` and `--to`");
+            return Err(UsageError(words).into());
         }
     };
+    let (from, to) = (with_whole_path(from)?, with_whole_path(to)?);
     if from.file().is_some() == to.file().is_some() {
         let fix = match from.file() {
             Some(_) => "copy the file while no collector runs",
@@ -55,7 +59,11 @@ pub async fn migrate(
         let words = format!("found {from} and {to}, expected a file and the address of a database; {fix}");
         return Err(UsageError(format!("`migrate`: {words}")).into());
     }
-    let (mut source, mut target) = (opened(&from, false).await?, opened(&to, true).await?);
+    let mut source = opened(&from, false).await?;
+    if to.file().is_some_and(|file| !file.exists()) {
+        check_source(&mut *source).await.map_err(|error| interrupted(error, None))?;
+    }
+    let mut target = opened(&to, true).await?;
     let doing = PROGRESS.begin(format!("moving the state from {from} to {to}"));
     let told = Mutex::new(Instant::now());
     let tells = |moved, all| {
@@ -78,6 +86,16 @@ pub async fn migrate(
         false => say!("the state is in {to} now; {from} has an old copy, which no collector uses"),
     }
     written.map(|()| 0)
+}
+
+/// Makes the path of a file absolute: the other side remembers it, and whoever reads it there may be in another folder.
+fn with_whole_path(place: StateConfig) -> anyhow::Result<StateConfig> {
+    Ok(match place {
+        StateConfig::File(file) => {
+            StateConfig::File(absolute(&file).with_context(|| format!("cannot find the folder of {}", file.display()))?)
+        }
+        server @ StateConfig::Server(_) => server,
+    })
 }
 
 async fn opened(place: &StateConfig, is_target: bool) -> StoreResult<Box<dyn Movable>> {

@@ -291,7 +291,8 @@ fn address_like(text: &str) -> Option<&'static str> {
 fn state(reader: &mut ConfigReader, node: &Node<'_>) -> Option<PathBuf> {
     let text = reader.text(node, "the path of a file")?;
     let Some(found) = address_like(&text) else { return reader.path_of_file(node) };
-    reader.problem(node, format!("found {found}, expected the path of a file, such as \"collector.db\""));
+    let expected = format!("expected the path of a file, such as \"collector.db\", or an address such as {EXAMPLE}");
+    reader.problem(node, format!("found {found}, {expected}"));
     None
 }
 

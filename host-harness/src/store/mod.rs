@@ -112,9 +112,10 @@ pub enum StoreErrorKind {
     /// The feed or its tenant would keep more than it may.
     #[error("{0}")]
     OverBudget(Excess),
-    /// Another collector uses the store.
+    /// Another collector, or a command, uses the store.
     #[error(
-        "another collector uses it{}; stop that one, or give this one a file of its own",
+        "another collector uses it{}, or a command such as `migrate`; stop that collector or wait until the command has \
+         ended, or use another file",
         process.map_or(String::new(), |process| format!(" (process {process})"))
     )]
     Locked {
@@ -147,7 +148,7 @@ pub enum StoreErrorKind {
     /// An earlier version wrote the file, and only a collector updates it.
     #[error(
         "found schema {found}, which an earlier version wrote, expected {known}; `run` or `poll --state` of this version \
-         updates it"
+         updates it, or `host-harness schema`, which the owner of a database runs where collectors may not make tables"
     )]
     Older {
         /// Version of its schema.

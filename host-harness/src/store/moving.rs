@@ -343,6 +343,8 @@ pub trait Movable: Send {
     async fn salt(&mut self) -> StoreResult<String>;
     /// Counts the rows of a part.
     async fn count(&mut self, part: MovedPart) -> StoreResult<u64>;
+    /// Refuses a store that collectors use.
+    async fn unused(&mut self) -> StoreResult<()>;
     /// Closes the store to whoever wrote it, and marks it as the source of a move.
     async fn begin_source(&mut self, id: &str, other: &str) -> StoreResult<()>;
     /// Returns the next rows of a part after a key; no rows at the end. A part that follows from others has none.
@@ -376,6 +378,14 @@ pub struct Moved {
 
 fn fault(store: &dyn Movable, what: MoveFault) -> StoreError {
     StoreError { place: store.place().clone(), what: StoreErrorKind::Move(what) }
+}
+
+/// Refuses a source from which no move can begin, before anything is made at a new place.
+pub async fn check_source(from: &mut dyn Movable) -> StoreResult<()> {
+    match from.mark().await?.and_then(|mark| mark.refusal()) {
+        Some(refusal) => Err(fault(from, refusal)),
+        None => from.unused().await,
+    }
 }
 
 /// Moves a state, or goes on with a move of the same two stores. `tells` learns the numbers of the rows that are at the

@@ -33,7 +33,10 @@ fn a_state_is_a_regular_file() {
         ("sqlite://x.db", "an address (URL)"),
         ("SQLite:x.db", "an address (URL)"),
         ("file:x.db", "an address (URL)"),
-        ("mysql://root:hunter2@db/x", "an address (URL), expected the path of a file"),
+        (
+            "mysql://root:hunter2@db/x",
+            "an address (URL), expected the path of a file, such as \"collector.db\", or an address such as postgres://",
+        ),
         ("redis://db", "an address (URL)"),
         ("Postgres://u:hunter2@db/x?sslmode=require", "another sslmode, expected sslmode=verify-full"),
         ("postgres:hunter2", "an address that cannot be read, expected one such as postgres://"),

@@ -97,6 +97,8 @@ const PARAMETERS: &[&str] = &["target_session_attrs", "sslmode", "host", "port",
 pub fn parse(text: &str) -> Result<ServerAddress, AddressFault> {
     let text = text.trim();
     let (base, query) = text.split_once('?').unwrap_or((text, ""));
+    let authority = base.split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or_default());
+    let names_host = !authority.rsplit_once('@').map_or(authority, |(_, host)| host).is_empty();
     let (mut kept, mut encrypts) = (Vec::new(), None);
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
@@ -118,6 +120,11 @@ pub fn parse(text: &str) -> Result<ServerAddress, AddressFault> {
             ("target_session_attrs", "read-write" | "primary") => {}
             ("target_session_attrs", _) => {
                 return Err(fault("other target_session_attrs", "read-write: a collector writes"));
+            }
+            // They would add a host, or have no effect.
+            ("host" | "port", _) if names_host => {
+                let expected = format!("all hosts and ports before the database, as in {EXAMPLE}");
+                return Err(fault(format!("the parameter {name} beside a host"), expected));
             }
             _ => kept.push(parameter),
         }
@@ -255,6 +262,8 @@ mod tests {
         assert_eq!(parse("postgresql://me@[::1]/state").unwrap().to_string(), "postgres://me@[::1]/state");
         let socket = parse("postgres://me@/state?host=/run/postgresql").unwrap();
         assert_eq!(socket.to_string(), "postgres://me@/run/postgresql/state");
+        let other = parse("postgres://me@/state?host=db1&port=6432").unwrap();
+        assert_eq!(other.to_string(), "postgres://me@db1:6432/state");
         assert_eq!(parse("postgres://me@%2Frun%2Fpg/state").unwrap().to_string(), "postgres://me@/run/pg/state");
     }
 
@@ -283,6 +292,11 @@ mod tests {
                 "postgres://me:hunter2@db/state?sslrootcert=ca.pem",
                 "the parameter sslrootcert, expected `state_ca_file`",
             ),
+            (
+                "postgres://me:hunter2@db/state?port=6432",
+                "the parameter port beside a host, expected all hosts and ports",
+            ),
+            ("postgres://me:hunter2@db:1/state?host=db2", "the parameter host beside a host"),
             ("postgres://me:hunter2@db/state?hunter2=1", "a parameter that is not known here"),
             ("postgres://me:hunter2@db", "an address without a database"),
             ("postgres://db/state", "an address without a user"),

@@ -139,14 +139,20 @@ async fn begin(
     let told = connection.client.query_one(
         "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool,
              current_setting('server_version_num')::int / 10000, current_setting('synchronous_commit') IN ('off', 'local'),
-             current_setting('fsync')::bool",
+             current_setting('fsync')::bool, current_setting('server_encoding')",
         &[],
     );
     let told = told.await.map_err(failed)?;
     let (is_standby, version, is_lax, syncs): (bool, i32, bool, bool) =
         (told.get(0), told.get(1), told.get(2), told.get(3));
+    let encoding: String = told.get(4);
     if version < OLDEST_VERSION as i32 {
         return Err(ServerFault::Old { host: peer.host.clone(), found: version as u32 });
+    }
+    // The last one takes bytes as they come, and these are UTF-8.
+    if !["UTF8", "SQL_ASCII"].contains(&encoding.as_str()) {
+        let Peer { host, role, database } = peer.clone();
+        return Err(ServerFault::Encoding { host, database, role, found: encoding });
     }
     if !syncs {
         tracing::warn!(

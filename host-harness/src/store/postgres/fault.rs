@@ -57,7 +57,7 @@ pub enum ServerFault {
     },
     /// The server refused the role.
     #[error(
-        "{host} refused the role {role} ({cause}); see to its password (`state_password`) and to pg_hba.conf there"
+        "{host} refused the role {role} ({cause}); see to pg_hba.conf there, and to the role's password (`state_password`)"
     )]
     Refused {
         /// The server.
@@ -79,7 +79,10 @@ pub enum ServerFault {
         role: String,
     },
     /// The server lacks the database.
-    #[error("{host} has no database {database}; let a superuser run there: CREATE DATABASE {database} OWNER {role}")]
+    #[error(
+        "{host} has no database {database}; let a superuser run there: {}",
+        new_database(&identifier(database), role)
+    )]
     NoDatabase {
         /// The server.
         host: String,
@@ -109,6 +112,31 @@ pub enum ServerFault {
         host: String,
         /// Its version.
         found: u32,
+    },
+    /// The database cannot hold every text.
+    #[error(
+        "found the encoding {found} of the database {database} on {host}, expected UTF8, which can store every name; let a \
+         superuser make another database: {}",
+        new_database("…", role)
+    )]
+    Encoding {
+        /// The server.
+        host: String,
+        /// The database.
+        database: String,
+        /// The role.
+        role: String,
+        /// The database's encoding.
+        found: String,
+    },
+    /// The tables hold rows of two states, or not all rows of one.
+    #[error(
+        "found {salts} rows in the table {SCHEMA}.salt, expected 1: a backup was restored over another state, or not \
+         completely; stop all collectors, run DROP SCHEMA {SCHEMA} CASCADE there, and restore the backup as docs/scale.md says"
+    )]
+    Mixed {
+        /// Number of the salts.
+        salts: i64,
     },
     /// The server starts, stops, or has no connection to spare.
     #[error("{host} takes no connection at present ({cause}); if that lasts, see to max_connections there")]
@@ -184,11 +212,14 @@ impl Peer {
         if let Some(told) = error.as_db_error() {
             let cause = words(told);
             return match told.code().code() {
-                "28P01" | "28000" if !has_password => ServerFault::NoPassword { host, role },
+                "28P01" if !has_password => ServerFault::NoPassword { host, role },
                 "28P01" | "28000" => ServerFault::Refused { host, role, cause },
                 "3D000" => ServerFault::NoDatabase { host, database, role },
                 "53300" | "57P03" => ServerFault::Crowded { host, cause },
-                "42501" => self.denied(cause),
+                "42501" => {
+                    let grant = format!("GRANT CONNECT ON DATABASE {} TO {}", identifier(&database), identifier(&role));
+                    ServerFault::Denied { role, cause, grant }
+                }
                 _ => ServerFault::Unreachable { host, cause },
             };
         }
@@ -236,8 +267,28 @@ impl Peer {
 
     fn denied(&self, cause: Cause) -> ServerFault {
         let role = self.role.clone();
-        let grant = format!("host-harness schema --role {role} | psql");
+        let (quoted, database) = (word(&role), word(&self.database));
+        let grant = format!("host-harness schema --role {quoted} | psql -v ON_ERROR_STOP=1 -d {database}");
         ServerFault::Denied { role, cause, grant }
+    }
+}
+
+/// The statement that makes a database for every text, whatever the server's own locale is.
+fn new_database(name: &str, role: &str) -> String {
+    format!("CREATE DATABASE {name} OWNER {} ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0", identifier(role))
+}
+
+/// A name in a statement.
+pub(super) fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A name as one word of a shell's command.
+fn word(name: &str) -> String {
+    let is_plain = |character: char| character.is_alphanumeric() || "_.-".contains(character);
+    match !name.is_empty() && name.chars().all(is_plain) {
+        true => name.to_owned(),
+        false => format!("'{}'", name.replace('\'', "'\\''")),
     }
 }
 

@@ -86,12 +86,6 @@ impl PostgresMovable {
         done.map_err(|what| self.fault(what))
     }
 
-    /// Refuses the store while a collector uses it.
-    async fn unused(&self) -> StoreResult<()> {
-        let living = self.rows(LIVING, &[&(milliseconds(limits::LEASE) as f64)]).await?;
-        refuse_living(&living).map_err(|what| self.fault(what))
-    }
-
     /// Reads the scopes that are left out, once.
     async fn stale(&mut self) -> StoreResult<&HashSet<i64>> {
         if self.stale.is_none() {
@@ -410,6 +404,11 @@ impl Movable for PostgresMovable {
     async fn count(&mut self, part: MovedPart) -> StoreResult<u64> {
         let rows = self.rows(counting(part), &[]).await?;
         Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0) as u64))
+    }
+
+    async fn unused(&mut self) -> StoreResult<()> {
+        let living = self.rows(LIVING, &[&(milliseconds(limits::LEASE) as f64)]).await?;
+        refuse_living(&living).map_err(|what| self.fault(what))
     }
 
     async fn begin_source(&mut self, id: &str, other: &str) -> StoreResult<()> {

@@ -2,7 +2,7 @@
 //! without that right is told what the owner runs.
 
 use super::connection::Connection;
-use super::fault::{SCHEMA, ServerFault};
+use super::fault::{SCHEMA, ServerFault, identifier};
 use crate::limits;
 use crate::store::StoreErrorKind;
 
@@ -218,7 +218,7 @@ $sql$; END IF; END $step$;
 
 /// Returns the statements that give a role the rights that a collector needs, and no others: it makes and drops nothing.
 pub fn grants(role: &str) -> String {
-    let role = format!("\"{}\"", role.replace('"', "\"\""));
+    let role = identifier(role);
     format!(
         "SET search_path = {SCHEMA};
 GRANT USAGE ON SCHEMA {SCHEMA} TO {role};
@@ -231,30 +231,19 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON {WRITTEN} TO {role};
 
 /// Checks the schema of a database, and updates it if need be.
 pub(super) async fn prepare(connection: &Connection) -> Result<(), StoreErrorKind> {
-    let found = step(connection).await?;
-    if found >= KNOWN {
-        return Ok(());
-    }
-    let made = connection.run(&script()).await;
-    match made {
-        Ok(()) => {
-            step(connection).await?;
-            Ok(())
-        }
-        Err(error) => {
+    if step(connection).await? < KNOWN {
+        if let Err(error) = connection.run(&script()).await {
             // The transaction is still open after an error.
             connection.run("ROLLBACK").await?;
-            Err(match error {
-                StoreErrorKind::Server(ServerFault::Denied { role, cause, .. }) => {
-                    let grant = match found {
-                        0 => format!("CREATE SCHEMA {SCHEMA} AUTHORIZATION \"{role}\""),
-                        _ => format!("host-harness schema --role {role} | psql (step {} is missing)", found + 1),
-                    };
-                    StoreErrorKind::Server(ServerFault::Denied { role, cause, grant })
-                }
-                other => other,
-            })
+            return Err(error);
         }
+        step(connection).await?;
+    }
+    // The table has no key: a backup that was restored over it has added a row.
+    let row = connection.row("SELECT count(*) FROM host_harness.salt", &[]).await?;
+    match row.map_or(0, |row| row.get(0)) {
+        1 => Ok(()),
+        salts => Err(StoreErrorKind::Server(ServerFault::Mixed { salts })),
     }
 }
 

@@ -157,6 +157,11 @@ impl Movable for SqliteMovable {
         })
     }
 
+    async fn unused(&mut self) -> StoreResult<()> {
+        // The lock keeps collectors out.
+        Ok(())
+    }
+
     async fn begin_source(&mut self, id: &str, other: &str) -> StoreResult<()> {
         let mark = Mark { id: id.to_owned(), role: Role::Source, other: other.to_owned(), progress: String::new() };
         self.store.run(|connection| {

@@ -271,7 +271,7 @@ Everything that is configured appears from the start, with 0 for what never happ
 configuration. Counters begin at 0 with each start of the collector, as `rate` and `increase` expect. Times are Unix seconds, 0 for never.
 The answer is compressed for a reader that accepts `gzip`.
 
-[deploy/prometheus](../deploy/prometheus/README.md) has eleven tested alerts, and a dashboard for Grafana.
+[deploy/prometheus](../deploy/prometheus/README.md) has thirteen tested alerts, and a dashboard for Grafana.
 
 `collector_last_collected_timestamp_seconds` of a feed with several scopes is the time of the scope that was collected the longest time ago.
 A scope that has nothing to collect, such as a subscription without Defender for Cloud, does not count as long as others are collected.

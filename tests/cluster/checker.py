@@ -38,7 +38,8 @@ ALLOWED = {
     "the disk of the primary is full": ("all", STORE_BACKOFF, STORE_BACKOFF),
     "a server of NATS is killed": ("stream", None, ACKNOWLEDGEMENT),
     "the receiver is killed": ("receiver", None, RENEWAL),
-    "the service is killed": ("all", RENEWAL, None),
+    # A search for scopes that met the dead service waits, and leaves no row that says so.
+    "the service is killed": ("all", BACKOFF, None),
     "the service does not answer one tenant": ("tenants", BACKOFF, None),
 }
 

@@ -59,8 +59,9 @@ impl Ship {
         let ((mut keeper, watch), member, store, shards) = kept(scene, database, name, expected_work(&[], SHARDS));
         keeper.turn().await;
         let transport = Arc::clone(&scene.service) as Arc<dyn Transport>;
-        let stage = Stage::on((store, &shards), &scene.file(), text, &Secrets::new(), &scene.now, transport).await;
-        Ship { stage, keeper, watch, member }
+        let opened = (store, &shards);
+        let prepared = Prepared::on(opened, &scene.file(), text, &Secrets::new(), &scene.now, transport).await;
+        Ship { stage: prepared.start().await, keeper, watch, member }
     }
 
     /// Renews the leases, and does everything that is due.

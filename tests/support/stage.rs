@@ -60,20 +60,8 @@ impl Stage {
         let writes = Arc::new(AtomicUsize::new(0));
         let flaky = Flaky { store, is_full: Arc::clone(&disk_is_full), writes: Arc::clone(&writes) };
         let on = (Arc::new(flaky) as SharedStore, &Shards::sole());
-        let stage = Stage::on(on, file, text, secrets, now, transport).await;
+        let stage = Prepared::on(on, file, text, secrets, now, transport).await.start().await;
         Stage { disk_is_full, writes, free, ..stage }
-    }
-
-    /// Starts a collector with a configuration, on these shards of a store.
-    pub async fn on(
-        opened: (SharedStore, &Shards),
-        file: &Path,
-        text: &str,
-        secrets: &Secrets,
-        now: &Arc<AtomicU64>,
-        transport: Arc<dyn Transport>,
-    ) -> Stage {
-        Prepared::on(opened, file, text, secrets, now, transport).await.start().await
     }
 
     /// Reloads with another configuration; `impatient` as after SIGHUP.
@@ -143,6 +131,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// Begins the deliveries of a collector with a configuration, on these shards of a store.
     pub async fn on(
         opened: (SharedStore, &Shards),
         file: &Path,
@@ -162,6 +151,7 @@ impl Prepared {
         Prepared { now: Arc::clone(now), pipeline, tenants, feeds: checked.feeds, output }
     }
 
+    /// Starts the collector.
     pub async fn start(self) -> Stage {
         let Prepared { now, pipeline, tenants, feeds, output } = self;
         let collector = Collector::new(pipeline.clone(), tenants, feeds, 64, 8).await.unwrap();

@@ -90,7 +90,6 @@ pub struct Collector {
     loaded: HashSet<Lease>,
     /// Whether rows are being read.
     is_loading: bool,
-    /// The store's last error, if its last write failed.
     /// The feed whose poll the store did not take last, and the reason.
     store_trouble: Option<(u32, StoreError)>,
     /// The store's errors, of which repetitions are not logged.

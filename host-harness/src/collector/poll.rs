@@ -202,8 +202,9 @@ impl Collector {
                 tracing::debug!(
                     tenant = %admitted.tenant, feed = %admitted.id, scope = scope.id, "another collector does the poll again"
                 );
-                self.share(not_kept.throttle.clone());
-                not_kept.failure()
+                let failure = not_kept.failure();
+                self.share(not_kept.throttle);
+                failure
             }
             PollFault::Open(error) => {
                 let failure = failure_of(&error);

@@ -393,10 +393,8 @@ impl RunLoop {
         // A client that went away does not wait for an answer.
         match question {
             StatusRequest::Health(answer) => {
-                let fleet = self.sharing.state();
-                let of_leases = fleet.as_ref().and_then(|state| state.trouble.as_ref());
-                let health = of_leases.map_or_else(|| self.collector.health(), Err);
-                drop(answer.send(health.map_err(StoreError::clone)));
+                let of_polls = || self.collector.health().map_err(StoreError::clone);
+                drop(answer.send(self.sharing.joined().and_then(|()| of_polls())));
             }
             StatusRequest::Snapshot(query, answer) => {
                 let (draft, waiting) = (self.collector.draft(&query), self.waiting_rows(limits::STATUS_ROWS));
@@ -410,12 +408,12 @@ impl RunLoop {
                 let left_out = left_out().take(limits::STATUS_ROWS).cloned().collect();
                 let refused = self.refused.as_ref().map_or_else(Vec::new, |refused| refused.problems.clone());
                 let fleet = self.sharing.state();
-                let of_leases = fleet.as_ref().and_then(|state| state.trouble.as_ref());
-                let of_leases = of_leases.map(|trouble| format!("this collector cannot renew its leases: {trouble}"));
+                let unjoined = self.sharing.joined().err();
+                let unjoined = unjoined.map(|trouble| format!("this collector cannot renew its leases: {trouble}"));
                 // Done beside the loop, so that others do not wait.
                 tokio::task::spawn_blocking(move || {
                     let mut snapshot = draft.cleaned();
-                    snapshot.notes.extend(of_leases);
+                    snapshot.notes.extend(unjoined);
                     drop(answer.send(StatusSnapshot {
                         left_out,
                         left_out_total,

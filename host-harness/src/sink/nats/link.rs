@@ -93,14 +93,15 @@ impl Teller {
         }
     }
 
-    fn unauthorized(&self, said: &str) -> SinkTrouble {
+    /// Returns the problem of a refused user, with the words that are [shown](Teller::shown).
+    fn unauthorized(&self, shown: &str) -> SinkTrouble {
         let end = self.end.and_then(|end| end.format(&Rfc3339).ok());
         let end = end.map(|end| format!(", whose JWT ends at {end}")).unwrap_or_default();
         let fix = match self.end {
             Some(_) => "fix: check `credentials` of the sink",
             None => "fix: check `credentials`, `nkey`, `token`, or `user` and `password` of the sink",
         };
-        self.trouble("nats-unauthorized", Blame::Operator, format!("{}; {fix}{end}", self.shown(said)))
+        self.trouble("nats-unauthorized", Blame::Operator, format!("{shown}; {fix}{end}"))
     }
 
     /// Returns the reason why there is no connection.
@@ -110,7 +111,7 @@ impl Teller {
         let unreached = |code, blame, fix| self.trouble(code, blame, format!("cannot be reached: {shown}{fix}"));
         match error.kind() {
             ConnectErrorKind::AuthorizationViolation => self.unauthorized("authorization violation"),
-            ConnectErrorKind::Authentication => self.unauthorized(&said),
+            ConnectErrorKind::Authentication => self.unauthorized(&shown),
             ConnectErrorKind::Dns => unreached("name-not-resolved", Blame::Receiver, ""),
             ConnectErrorKind::TimedOut => unreached("timeout", Blame::Receiver, ""),
             _ if said.to_lowercase().contains("connection refused") => {
@@ -118,7 +119,7 @@ impl Teller {
             }
             _ => match handshake(&said) {
                 Some((code, blame, fix)) => unreached(code, blame, fix),
-                None if said.to_lowercase().contains("authenti") => self.unauthorized(&said),
+                None if said.to_lowercase().contains("authenti") => self.unauthorized(&shown),
                 None => unreached("transport", Blame::Receiver, ""),
             },
         }

@@ -261,6 +261,19 @@ async fn what_a_dead_collector_leaves_is_taken_up_after_a_lease() {
     assert!(!first.is_empty() && more.is_empty(), "the states were taken up: nothing is new: {:?}", uids(&more));
 }
 
+#[tokio::test]
+async fn shards_whose_rows_could_not_be_read_for_a_panic_are_worked_on_after_the_next_renewal() {
+    let scene = Scene::new(Estate::sized(TENANTS, 1));
+    let (database, text) = (Database::new(&scene.now), feeds(&scene));
+    let one = Ship::start(&scene, &database, "one", &text).await;
+    let mut other = Ship::start(&scene, &database, "other", &text).await;
+    drop(one);
+    database.breaks.store(true, Ordering::SeqCst);
+    pass(&scene, &mut [&mut other], milliseconds(limits::LEASE + 2 * limits::RENEWAL)).await;
+    assert!(!database.breaks.load(Ordering::SeqCst));
+    assert_eq!((other.held(), other.feeds()), (usize::from(SHARDS), TENANTS as usize));
+}
+
 /// Lets time pass until a poll of the first tenant waits for its answer.
 async fn begin_poll_of_the_first_tenant(scene: &Scene, ship: &mut Ship) {
     let subscription = scene.service.world.lock().estate.tenants[0].subscriptions[0].id.clone();

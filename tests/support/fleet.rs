@@ -38,6 +38,8 @@ pub struct Database {
     pub refuses_back: AtomicBool,
     /// Whether no poll can be committed.
     pub refuses_polls: AtomicBool,
+    /// Whether the next look at the waiting events panics.
+    pub breaks: AtomicBool,
     /// Runs when a reader is opened.
     pub at_reading: Mutex<Arc<dyn Fn() + Send + Sync>>,
 }
@@ -60,6 +62,7 @@ impl Database {
             refuses: AtomicBool::new(false),
             refuses_back: AtomicBool::new(false),
             refuses_polls: AtomicBool::new(false),
+            breaks: AtomicBool::new(false),
             at_reading: Mutex::new(Arc::new(|| {})),
         })
     }
@@ -210,6 +213,7 @@ impl Store for Connection {
     }
 
     async fn backlog(&self, shards: &[Lease]) -> StoreResult<Vec<Backlog>> {
+        assert!(!self.database.breaks.swap(false, Ordering::SeqCst), "a test wants this panic");
         let mut rows = self.database.rows.backlog(&[Lease::SOLE]).await?;
         rows.retain(|row| is_of(shards, &row.tenant));
         Ok(rows)

@@ -88,8 +88,8 @@ pub struct Collector {
     elsewhere: HashMap<Arc<str>, FeedElsewhere>,
     /// The leases whose rows were read.
     loaded: HashSet<Lease>,
-    /// Whether rows are being read.
-    is_loading: bool,
+    /// The last job that reads rows.
+    loading: Option<tokio::task::Id>,
     /// The feed whose poll the store did not take last, and the reason.
     store_trouble: Option<(u32, StoreError)>,
     /// The store's errors, of which repetitions are not logged.
@@ -275,7 +275,7 @@ impl Collector {
             left: HashMap::new(),
             elsewhere: HashMap::new(),
             loaded: shards.into_iter().collect(),
-            is_loading: false,
+            loading: None,
             store_trouble: None,
             repeats: Repeats::default(),
             swept: now,
@@ -321,18 +321,21 @@ impl Collector {
                 Job::GiveUp(number) => self.give_up_job(number, now).map(|(key, job)| (Some(key), job)),
             };
             match job {
-                Some((key, job)) => self.start(Some(item), key, job),
+                Some((key, job)) => {
+                    self.start(Some(item), key, job);
+                }
                 None => self.agenda.done(item),
             }
         }
     }
 
-    fn start(&mut self, item: Option<Job>, key: Option<ScopeKey>, job: JobFuture) {
+    fn start(&mut self, item: Option<Job>, key: Option<ScopeKey>, job: JobFuture) -> tokio::task::Id {
         if let Some(key) = &key {
             self.busy.insert(key.clone());
         }
         let id = self.jobs.spawn(job).id();
         self.running.insert(id, RunningJob { item, key });
+        id
     }
 
     /// Waits for one job to end and handles its result, or applies a part of a search's result. Waits for ever while

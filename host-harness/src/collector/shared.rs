@@ -73,13 +73,12 @@ impl Collector {
     /// collectors met.
     pub fn reconcile(&mut self) {
         self.drop_lost();
-        if self.is_loading {
+        if self.loading.is_some_and(|job| self.running.contains_key(&job)) {
             return;
         }
         let held = self.pipeline.shards.held().into_iter();
         let leases: HashSet<Lease> = held.filter(|lease| !self.loaded.contains(lease)).collect();
         let (store, now) = (Arc::clone(&self.pipeline.store), (self.clock)());
-        self.is_loading = true;
         let load = async move {
             let throttles = store.throttles(now).await?;
             let mut rows = SharedRows {
@@ -99,12 +98,12 @@ impl Collector {
             }
             Ok(rows)
         };
-        self.start(None, None, Box::pin(async move { JobResult::Loaded(load.await) }));
+        let job = Box::pin(async move { JobResult::Loaded(load.await) });
+        self.loading = Some(self.start(None, None, job));
     }
 
     /// Handles the rows that were loaded.
     pub(super) fn loaded(&mut self, loaded: Result<SharedRows, StoreError>) {
-        self.is_loading = false;
         let rows = match loaded {
             Ok(rows) => rows,
             // The next renewal of the leases loads again.

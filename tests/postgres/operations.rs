@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use host_harness::limits;
 use host_harness::store::budget::Budgets;
 use host_harness::store::fleet::{FleetStore, MemberId};
 use host_harness::store::reading::StoreReader;
@@ -11,6 +12,7 @@ use host_harness::store::sqlite::{SqliteHandle, SqliteStore};
 use host_harness::store::{FeedRow, Partition, PollRecord, Polling, SharedStore, Store, StoreErrorKind, Throttle};
 use source_host::contract::Measure;
 use source_host::digest::ShortDigest;
+use source_host::limits::milliseconds;
 
 use super::{Shared, all, new_on, open, poll};
 use crate::support::Dice;
@@ -67,6 +69,26 @@ pub async fn everything(shared: &Shared) {
 #[tokio::test]
 async fn everything_that_a_store_does_works() {
     everything(&new_on(Server::shared()).await).await;
+}
+
+#[tokio::test]
+async fn a_collector_whose_clock_is_ahead_prunes_nothing_that_is_young() {
+    let shared = new_on(Server::shared()).await;
+    let (store, now) = (&shared.store, crate::support::now()());
+    let mut record = poll(shared.lease("contoso"), "contoso", "prod", "one", &["a"]);
+    for (time, value) in [(now - 2_000, 5.0), (now - 1_000, 6.0)] {
+        (record.time, record.measures) = (time, vec![measure("whole", "score", value)]);
+        store.commit(Arc::new(record.clone())).await.unwrap();
+    }
+    let origin = "https://o.example".to_owned();
+    store.keep_throttle(Throttle { credential: ShortDigest::of("c"), origin, until: now + 600_000 }).await.unwrap();
+    let before = store.kept(&shared.leases).await.unwrap();
+    let (history, ahead) = (milliseconds(limits::HISTORY), now + 2 * milliseconds(limits::HISTORY));
+    store.prune(ahead - history, ahead).await.unwrap();
+    assert_eq!(store.kept(&shared.leases).await.unwrap(), before);
+    assert_eq!(store.throttles(now).await.unwrap().len(), 1);
+    store.prune(now - 1_500, now).await.unwrap();
+    assert_ne!(store.kept(&shared.leases).await.unwrap(), before);
 }
 
 /// Everything that a store tells, as text. Times of the store's own and numbers are left out.

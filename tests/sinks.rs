@@ -403,8 +403,8 @@ async fn what_a_receiver_says_begins_no_line_turns_none_and_hides_nothing() {
 #[tokio::test]
 async fn what_a_sink_has_is_not_sent_again_because_the_store_is_full() {
     let is_full = Arc::new(AtomicBool::new(false));
-    let (store, writes) = (store(), Arc::default());
-    let store = Flaky { store, is_full: Arc::clone(&is_full), writes };
+    let (writes, breaks) = (Arc::default(), Arc::default());
+    let store = Flaky { store: store(), is_full: Arc::clone(&is_full), writes, breaks };
     let receiver = Receiver::that_accepts().await;
     let collector = Collector::with(Arc::new(store), &[http("a", &receiver.url)]);
     let record = collector.committed("contoso", "prod", &["a"], &bodies("one", 0..3)).await;
@@ -423,6 +423,22 @@ async fn what_a_sink_has_is_not_sent_again_because_the_store_is_full() {
     is_full.store(false, Ordering::SeqCst);
     collector.delivered().await;
     assert_eq!(receiver.came().len(), 1);
+}
+
+#[tokio::test]
+async fn a_delivery_that_panics_is_told_and_retried() {
+    let breaks = Arc::new(AtomicBool::new(true));
+    let (is_full, writes) = (Arc::default(), Arc::default());
+    let store = Flaky { store: store(), is_full, writes, breaks: Arc::clone(&breaks) };
+    let receiver = Receiver::that_accepts().await;
+    let collector = Collector::with(Arc::new(store), &[http("a", &receiver.url)]);
+    let record = collector.committed("contoso", "prod", &["a"], &bodies("one", 0..3)).await;
+    collector.deliveries.queued(&record.sinks, "contoso", "prod", &record.events);
+    collector.deliveries.flushed().await;
+    let failing: Vec<_> = collector.deliveries.rows().into_iter().filter_map(|row| row.failing).collect();
+    assert_eq!(failing[0].trouble.code, "host-failed");
+    collector.delivered().await;
+    assert_eq!(receiver.lines(), bodies("one", 0..3));
 }
 
 #[tokio::test]

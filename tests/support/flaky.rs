@@ -19,6 +19,8 @@ pub struct Flaky {
     pub is_full: Arc<AtomicBool>,
     /// The number of writes.
     pub writes: Arc<AtomicUsize>,
+    /// Whether the next look for events of a partition panics.
+    pub breaks: Arc<AtomicBool>,
 }
 
 impl Flaky {
@@ -89,6 +91,7 @@ impl Store for Flaky {
         events: usize,
         bytes: usize,
     ) -> StoreResult<Vec<Queued>> {
+        assert!(!self.breaks.swap(false, Ordering::SeqCst), "a test wants this panic");
         self.store.queued(shards, partition, without, events, bytes).await
     }
 

@@ -58,7 +58,8 @@ impl Stage {
         let store = Arc::new(SqliteHandle::start(store).unwrap());
         let disk_is_full = Arc::new(AtomicBool::new(false));
         let writes = Arc::new(AtomicUsize::new(0));
-        let flaky = Flaky { store, is_full: Arc::clone(&disk_is_full), writes: Arc::clone(&writes) };
+        let flaky =
+            Flaky { store, is_full: Arc::clone(&disk_is_full), writes: Arc::clone(&writes), breaks: Arc::default() };
         let on = (Arc::new(flaky) as SharedStore, &Shards::sole());
         let stage = Prepared::on(on, file, text, secrets, now, transport).await.start().await;
         Stage { disk_is_full, writes, free, ..stage }

@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use source_host::failpoint;
@@ -135,7 +137,9 @@ impl SharedDeliveries {
         let mut state = WorkerState { writer: None, size, taken, refused: Vec::new(), held };
         let mut failures = 0;
         while self.inner.lock().leads(sink) {
-            let wait = match self.deliver(sink, partition, tenant, &mut state).await {
+            // A panic is a fault of this program, which must not keep the partition's events for ever.
+            let step = AssertUnwindSafe(self.deliver(sink, partition, tenant, &mut state)).catch_unwind().await;
+            let wait = match step.unwrap_or_else(|_| Err(SinkTrouble::of_host("a delivery panicked").into())) {
                 Ok(DeliveryStep::Again) => continue,
                 Ok(DeliveryStep::Held) => {
                     state.writer = None;

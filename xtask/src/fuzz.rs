@@ -74,8 +74,8 @@ fn cargo_fuzz() -> Result<OsString, String> {
     let folders: Vec<PathBuf> = env::split_paths(&path).chain([tools.join("bin")]).collect();
     if !folders.iter().any(|folder| has_cargo_fuzz(folder)) {
         let mut install = Command::new(cargo_program());
-        eprintln!("cargo xtask installs cargo-fuzz {CARGO_FUZZ} into the target folder, which takes a minute");
-        install.args(["install", "--locked", "--version", CARGO_FUZZ, "--root"]).arg(&tools);
+        eprintln!("cargo xtask installs cargo-fuzz {CARGO_FUZZ} into the target folder, which takes half a minute");
+        install.args(["install", "--debug", "--locked", "--version", CARGO_FUZZ, "--root"]).arg(&tools);
         run(install.arg("cargo-fuzz"))?;
     }
     env::join_paths(folders).map_err(|error| error.to_string())

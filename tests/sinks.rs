@@ -139,7 +139,7 @@ async fn a_batch_that_is_too_large_is_halved_until_it_fits() {
     collector.delivered().await;
     assert_eq!(receiver.lines(), all);
     let sizes: Vec<usize> = receiver.came().iter().map(|post| post.lines().len()).collect();
-    assert_eq!(sizes, [100, 50, 25, 25, 25, 25], "what fits is remembered");
+    assert_eq!(sizes, [100, 50, 25, 26, 27, 22], "what fits is remembered, and a little more is tried each time");
     assert!(!collector.folder.path().join("dead.ndjson").exists());
 }
 
@@ -253,6 +253,46 @@ async fn many_tenants_of_a_silent_sink_hold_no_other_sink_up() {
 }
 
 #[tokio::test]
+async fn tenants_whose_receiver_does_not_answer_take_no_place_from_the_others_of_the_sink() {
+    let gate = Arc::new(Semaphore::new(0));
+    let held = Arc::clone(&gate);
+    let tenants: Vec<String> = (0..2 * limits::DELIVERIES).map(|number| format!("tenant-{number}")).collect();
+    let first = tenants.len();
+    let receiver = Receiver::start(move |number, post| match post.path.contains("good") {
+        true => status(200),
+        false if number < first => status(503),
+        false => Reply::Held(Arc::clone(&held)),
+    })
+    .await;
+    let collector = Collector::new(&[http("siem", &format!("{}/{{tenant}}", receiver.url))]);
+    for tenant in &tenants {
+        collector.poll_of(tenant, tenant, &["siem"], &bodies(tenant, 0..1)).await;
+    }
+    // All are tried again within this time.
+    receiver.until(first + limits::RETRIED_DELIVERIES).await;
+    tokio::time::sleep(2 * limits::LEAST_DELIVERY_BACKOFF).await;
+    collector.poll_of("good", "good", &["siem"], &bodies("good", 0..1)).await;
+    let came = async {
+        while receiver.lines() != bodies("good", 0..1) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, came).await.expect("the event of another tenant comes");
+    gate.add_permits(tenants.len());
+    collector.delivered().await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_has_too_little_time_for_a_batch_gets_smaller_ones() {
+    let receiver = Receiver::start(|_, post| status(if post.lines().len() > 30 { 504 } else { 200 })).await;
+    let collector = Collector::new(&[http("siem", &receiver.url)]);
+    let all = bodies("one", 0..50);
+    collector.poll(&["siem"], &all).await;
+    collector.delivered().await;
+    assert_eq!(receiver.lines(), all);
+}
+
+#[tokio::test]
 async fn an_outbox_is_full_at_its_quota_for_the_tenant_that_filled_it_and_not_after_delivery() {
     let gate = Arc::new(Semaphore::new(0));
     let held = Arc::clone(&gate);
@@ -361,9 +401,13 @@ async fn a_batch_that_is_under_way_ends_before_its_sink_leads_elsewhere() {
 
 /// Returns the reason why a batch is not taken at an address.
 async fn told(url: &str) -> String {
+    told_by(&posting(url, Preset::Vector)).await
+}
+
+async fn told_by(config: &HttpConfig) -> String {
     let client = host_harness::sink::http::client(NETWORK.tls(), &Proxy::default()).unwrap();
     let partition = Partition { sink: "siem".to_owned(), tenant: None, feed: None };
-    let mut writer = HttpWriter::new((client, noon()), &posting(url, Preset::Vector), &partition, "contoso").unwrap();
+    let mut writer = HttpWriter::new((client, noon()), config, &partition, "contoso").unwrap();
     let text = |text: &str| text.to_owned();
     let event = Queued {
         lease: Lease::SOLE,
@@ -390,6 +434,15 @@ async fn a_reason_names_the_address_and_never_the_token() {
     drop(receiver);
     let why = told(&format!("http://127.0.0.1:1/events?key={TOKEN}")).await;
     assert!(why.starts_with("http://127.0.0.1:1/events cannot be reached: ") && !why.contains(TOKEN), "{why}");
+}
+
+#[tokio::test]
+async fn an_address_that_is_a_secret_is_told_without_its_path() {
+    let receiver = Receiver::start(|_, post| Reply::Status(404, format!("cannot POST {}", post.path))).await;
+    let url = format!("{}/receiver/v1/{TOKEN}?to=lake", receiver.url);
+    let why = told_by(&HttpConfig { is_url_secret: true, ..posting(&url, Preset::Vector) }).await;
+    assert!(why.starts_with(&format!("{} answered 404 Not Found: cannot POST /[redacted]", receiver.url)), "{why}");
+    assert!(!why.contains(TOKEN) && !why.contains("v1"), "{why}");
 }
 
 #[tokio::test]

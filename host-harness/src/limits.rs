@@ -36,7 +36,11 @@ pub const LEAST_BACKOFF: Duration = Duration::from_secs(30);
 /// First wait after a poll whose result the store did not take; doubled after each further one.
 pub const STORE_BACKOFF: Duration = Duration::from_secs(5);
 
-/// Longest wait after a fault of the network, the service or the store.
+/// Longest wait after a poll whose result the store did not take: with its spread less than the 15 minutes in which the
+/// alert `ResultsNotStored` looks for another failure.
+pub const MOST_STORE_BACKOFF: Duration = Duration::from_secs(600);
+
+/// Longest wait after a fault of the network or the service.
 pub const MOST_BACKOFF: Duration = Duration::from_secs(3_600);
 
 /// First wait after an answer that the plugin does not understand.
@@ -120,8 +124,8 @@ pub const LEAST_DELIVERY_BACKOFF: Duration = Duration::from_secs(1);
 /// Longest wait after a failed delivery.
 pub const MOST_DELIVERY_BACKOFF: Duration = Duration::from_secs(60);
 
-/// Age of a waiting event from which `status` says that its sink does not take events: many times the longest wait after a
-/// failed delivery.
+/// Age of a waiting event from which `status` says that its sink does not take events, many times the longest wait after a
+/// failed delivery; and the least time after which it says that a scope is not polled.
 pub const LATE_DELIVERY: Duration = Duration::from_secs(15 * 60);
 
 /// Time after which a repeated failure is logged again, with its count.
@@ -155,6 +159,10 @@ pub const LONGEST_STREAM_SPAN: Duration = Duration::from_secs(3_650 * 24 * 3_600
 
 /// Number of deliveries that run at the same time.
 pub const DELIVERIES: usize = 16;
+
+/// Number of deliveries to one sink that run at the same time for partitions whose last delivery failed: a tenant's receiver
+/// that does not answer takes no place from those of other tenants.
+pub const RETRIED_DELIVERIES: usize = 4;
 
 /// Size in bytes at which a file of events is rotated.
 pub const ROTATE_BYTES: u64 = 256 << 20;

@@ -254,6 +254,7 @@ pub fn http(id: &str, url: &str) -> SinkConfig {
 pub fn posting(url: &str, preset: Preset) -> HttpConfig {
     HttpConfig {
         url: template(url),
+        is_url_secret: false,
         preset,
         token: Some(Secret::new(TOKEN)),
         headers: Vec::new(),

@@ -270,7 +270,19 @@ fn http(
     let url = address(reader, &node, references.files, references.environment)?;
     let authorities = authorities.unwrap_or_default();
     let (preset, envelope) = (Preset::default(), Vec::new());
-    let config = HttpConfig { url, preset, token, headers: named, credentials, gzip, envelope, authorities, identity };
+    let is_url_secret = node.as_table().is_some();
+    let config = HttpConfig {
+        url,
+        is_url_secret,
+        preset,
+        token,
+        headers: named,
+        credentials,
+        gzip,
+        envelope,
+        authorities,
+        identity,
+    };
     let parsed = url::Url::parse(&config.url.filled("tenant", "feed")).ok()?;
     let of_tls = ["ca_file", "client_certificate"].into_iter().filter_map(|name| table.child(name));
     for own in of_tls.filter(|_| parsed.scheme() == "http") {

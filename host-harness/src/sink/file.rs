@@ -72,13 +72,15 @@ impl LineFile {
         }
         failpoint::pass("file-append");
         let before = file.size()?;
-        if let Err(error) = file.append(lines) {
-            // Another reader should see an incomplete event only for a short time.
+        let written = file.append(lines).and_then(|()| {
+            failpoint::pass("file-appended");
+            file.sync()
+        });
+        if let Err(error) = written {
+            // Another reader should see an incomplete event only for a short time, and no copy for each attempt to sync.
             let _ = file.truncate(before);
             return Err(error);
         }
-        failpoint::pass("file-appended");
-        file.sync()?;
         failpoint::pass("file-synced");
         self.open = Some(file);
         Ok(())

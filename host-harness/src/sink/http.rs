@@ -53,6 +53,8 @@ pub struct HttpWriter {
     client: Client,
     clock: Clock,
     url: String,
+    /// The part of the address that messages have.
+    shown: String,
     preset: Preset,
     /// The members of Splunk's envelope before the event, as JSON, each with a comma at its end.
     envelope: String,
@@ -107,7 +109,21 @@ impl HttpWriter {
         let (url, secrets) = (config.url.filled(tenant, feed), config.secrets(tenant, feed));
         let member = |(name, value): &(&str, Template)| format!("{name:?}:{},", json!(value.filled(tenant, feed)));
         let envelope = config.envelope.iter().map(member).collect();
-        Ok(HttpWriter { client, clock, url, preset: config.preset, envelope, headers, gzip: config.gzip, secrets })
+        let shown = match Url::parse(&url) {
+            Ok(parsed) if config.is_url_secret => parsed.origin().ascii_serialization(),
+            _ => url.split('?').next().unwrap_or_default().to_owned(),
+        };
+        Ok(HttpWriter {
+            client,
+            clock,
+            url,
+            shown,
+            preset: config.preset,
+            envelope,
+            headers,
+            gzip: config.gzip,
+            secrets,
+        })
     }
 
     async fn post(&self, batch: &[Queued]) -> Result<Option<SinkTrouble>, DeliveryError> {
@@ -179,7 +195,7 @@ impl HttpWriter {
     }
 
     fn with_address(&self, what: &str) -> String {
-        format!("{} {what}", self.url.split('?').next().unwrap_or_default())
+        format!("{} {what}", self.shown)
     }
 }
 

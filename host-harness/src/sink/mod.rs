@@ -95,6 +95,8 @@ pub struct FileConfig {
 pub struct HttpConfig {
     /// The address.
     pub url: Template,
+    /// Whether the address came from `{ env }` or `{ file }`: then only its origin is shown.
+    pub is_url_secret: bool,
     /// The format of a batch.
     pub preset: Preset,
     /// The token for the header `authorization`.
@@ -289,8 +291,8 @@ impl HttpConfig {
         self.token.is_some() || !self.secrets("tenant", "feed").is_empty()
     }
 
-    /// Returns the parts of a request that must not be shown: tokens, and values of headers and of the query that look
-    /// like tokens.
+    /// Returns the parts of a request that must not be shown: tokens, values of headers and of the query that look like
+    /// tokens, and of an address that is a secret all but its origin.
     pub fn secrets(&self, tenant: &str, feed: &str) -> Vec<Secret> {
         let headers = self.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.filled(tenant, feed)));
         let url = url::Url::parse(&self.url.filled(tenant, feed)).ok();
@@ -299,7 +301,8 @@ impl HttpConfig {
         let found =
             headers.chain(query).filter(|(name, value)| spelling::is_credential(name, value)).map(|(_, value)| value);
         let given = self.token.iter().chain(self.credentials.iter().map(|(_, secret)| secret));
-        let all = given.map(|secret| secret.expose().to_owned()).chain(found);
+        let hidden = url.iter().filter(|_| self.is_url_secret).flat_map(hidden_parts);
+        let all = given.map(|secret| secret.expose().to_owned()).chain(found).chain(hidden);
         // The secret follows the scheme, and an answer may contain it without the scheme.
         let parts = all.flat_map(|value| {
             let after = value.split_once(' ').map(|(_, secret)| secret.to_owned());
@@ -307,6 +310,13 @@ impl HttpConfig {
         });
         parts.map(Secret::new).collect()
     }
+}
+
+/// Returns the parts of an address that hide a receiver's token: the path, its last segment, and the values of the query.
+fn hidden_parts(url: &url::Url) -> Vec<String> {
+    let last = url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default();
+    let paths = [url.path().trim_start_matches('/'), last].into_iter().map(str::to_owned);
+    paths.chain(url.query_pairs().map(|(_, value)| value.into())).filter(|part: &String| !part.is_empty()).collect()
 }
 
 impl SinkKind {

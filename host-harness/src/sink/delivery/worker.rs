@@ -44,6 +44,8 @@ enum DeliveryStep {
 /// The state of the delivery of one partition.
 struct WorkerState {
     writer: Option<Box<dyn Writer>>,
+    /// Number of deliveries that failed since the last one that did not.
+    failures: u32,
     size: Size,
     /// Events that the sink has but that are not yet removed from the store.
     taken: Taken,
@@ -77,6 +79,11 @@ struct Size {
     most: usize,
     /// A smaller number while searching for an event that the sink refuses.
     probe: usize,
+}
+
+/// Says whether the receiver, or a proxy before it, had too little time for the batch.
+fn is_slow(trouble: &SinkTrouble) -> bool {
+    ["timeout", "answered-504"].contains(&trouble.code.as_ref())
 }
 
 impl SharedDeliveries {
@@ -126,6 +133,7 @@ impl SharedDeliveries {
             },
             dead_letters: Arc::new(Mutex::new(dead_letters)),
             places: Semaphore::new(limits::DELIVERIES),
+            retries: Semaphore::new(limits::RETRIED_DELIVERIES),
         })
     }
 
@@ -134,8 +142,7 @@ impl SharedDeliveries {
     pub(super) async fn work(&self, sink: &Arc<OpenSink>, partition: &Partition, tenant: &str) -> bool {
         let size = Size { most: limits::BATCH_EVENTS, probe: limits::BATCH_EVENTS };
         let (taken, held) = (Taken::default(), HeldTenants::new());
-        let mut state = WorkerState { writer: None, size, taken, refused: Vec::new(), held };
-        let mut failures = 0;
+        let mut state = WorkerState { writer: None, failures: 0, size, taken, refused: Vec::new(), held };
         while self.inner.lock().leads(sink) {
             // A panic is a fault of this program, which must not keep the partition's events for ever.
             let step = AssertUnwindSafe(self.deliver(sink, partition, tenant, &mut state)).catch_unwind().await;
@@ -150,7 +157,7 @@ impl SharedDeliveries {
                     continue;
                 }
                 Ok(step @ (DeliveryStep::Delivered | DeliveryStep::Empty)) => {
-                    if std::mem::take(&mut failures) > 0 {
+                    if std::mem::take(&mut state.failures) > 0 {
                         self.tell_delivery(partition);
                     }
                     match step {
@@ -168,8 +175,8 @@ impl SharedDeliveries {
                     return inner.end(partition, &state.held);
                 }
                 Err(Stall::Later { wait, trouble }) => {
-                    failures += 1;
-                    let wait = wait.unwrap_or_default().max(backoff(failures)).min(limits::LONGEST_WAIT);
+                    state.failures += 1;
+                    let wait = wait.unwrap_or_default().max(backoff(state.failures)).min(limits::LONGEST_WAIT);
                     self.tell_failure(partition, trouble, wait);
                     self.moved.notify_waiters();
                     wait
@@ -280,8 +287,9 @@ impl SharedDeliveries {
         tenant: &str,
         state: &mut WorkerState,
     ) -> Result<DeliveryStep, Stall> {
-        let _place = sink.places.acquire().await;
-        let WorkerState { writer, size, taken, refused, held } = state;
+        let WorkerState { writer, failures, size, taken, refused, held } = state;
+        let places = if *failures > 0 { &sink.retries } else { &sink.places };
+        let _place = places.acquire().await;
         if !taken.events.is_empty() {
             // The sink has these events; only the store must still remove them.
             self.acknowledge(sink, partition, taken).await?;
@@ -340,6 +348,8 @@ impl SharedDeliveries {
         match answer {
             Ok(warning) => {
                 size.probe = size.probe.saturating_mul(2);
+                // A limit in bytes holds more of smaller events.
+                size.most = (size.most + size.most / 32 + 1).min(limits::BATCH_EVENTS);
                 warning.into_iter().for_each(|warning| self.tell_warning(&sink.config.id, warning));
             }
             Err(DeliveryError::Partly(trouble)) => {
@@ -367,7 +377,13 @@ impl SharedDeliveries {
                 }
                 size.probe = size.probe.saturating_mul(2);
             }
-            Err(DeliveryError::Stalled(stall)) => return Err(stall),
+            Err(DeliveryError::Stalled(stall)) => {
+                // A slow receiver may take fewer events in time.
+                if matches!(&stall, Stall::Later { trouble, .. } if is_slow(trouble)) {
+                    size.probe = (batch.len() / 2).max(1);
+                }
+                return Err(stall);
+            }
             Err(DeliveryError::Apart(apart)) => {
                 return self.sort((sink, partition), batch, *apart, taken, refused).await;
             }

@@ -57,6 +57,15 @@ async fn the_state_is_shown_while_a_collector_runs() {
     assert!(!shown.contains('\u{1b}'), "no escape code goes to a pipe: {shown}");
     process.signal("TERM");
     assert!(process.end().success());
+    let now = scene.command(&["status", "-c", "collector.toml", "--tenant", "tenant-2"]).output().unwrap();
+    assert_eq!(now.status.code(), Some(0), "{now:?}");
+    let state = rusqlite::Connection::open(scene.folder.path().join("collector.db")).unwrap();
+    state.execute("UPDATE scope SET standing = json_set(standing, '$.due', 1700000000000)", []).unwrap();
+    drop(state);
+    let late = scene.command(&["status", "-c", "collector.toml", "--tenant", "tenant-2"]).output().unwrap();
+    assert_eq!(late.status.code(), Some(3), "{late:?}");
+    let words = "tenant-2 · tenant-2-scores: 1 scope not polled, though due since 2023-11-14T22:13:20Z: ";
+    assert!(said(&late).0.contains(words), "{late:?}");
     let after = scene.command(&["status", "-c", "collector.toml"]).output().unwrap();
     assert_eq!(after.status.code(), Some(3), "{after:?}");
     // A broken configuration is told, and the state is shown nevertheless.

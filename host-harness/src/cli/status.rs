@@ -20,6 +20,7 @@ use host_harness::{limits, terminal};
 use serde_json::{Value, json};
 use source_host::credentials::expiry;
 use source_host::credentials::redact::Search;
+use source_host::limits::milliseconds;
 use source_host::text;
 
 use super::outboxes::{StoredSink, sinks};
@@ -144,6 +145,7 @@ pub fn status(config: &Config, query: &Query, json: bool, now: u64) -> anyhow::R
         || !unseen.is_empty()
         || !problems.expiring.is_empty()
         || problems.sinks.iter().any(|sink| !sink.problems(now).is_empty());
+    let needs = needs || rows.iter().any(|row| is_overdue(row, now));
     let collected = rows.iter().any(|row| Condition::of(row.failure.as_ref()) == Condition::Collected);
     Ok(match (is_wrong, collected, needs) {
         (true, ..) => 2,
@@ -187,13 +189,13 @@ fn write_text(
     query: &Query,
     now: u64,
 ) -> anyhow::Result<()> {
-    let StoredRows { reader, rows, unseen, .. } = stored;
+    let StoredRows { reader, rows, .. } = stored;
     let listed: Vec<_> = rows.iter().map(SnapshotRow::listed).collect();
     let choice = choose(&listed, query);
     let row = |number: &usize| &rows[*number];
     let width = terminal::width(environment::variable("COLUMNS")).unwrap_or(PLAIN_WIDTH);
     let attention: Vec<_> = choice.rows[..choice.attention].iter().map(row).collect();
-    write_attention(out, &attention, choice.attention_total, unseen, problems, now)?;
+    write_attention(out, &attention, choice.attention_total, stored, problems, now)?;
 
     let keys: Vec<_> = choice
         .rows
@@ -272,10 +274,11 @@ fn write_attention(
     out: &mut impl Write,
     rows: &[&SnapshotRow],
     total: usize,
-    unseen: &[(String, String)],
+    stored: &StoredRows<'_>,
     problems: &Problems,
     now: u64,
 ) -> anyhow::Result<()> {
+    let unseen = &stored.unseen;
     let mut lines = Vec::new();
     for row in rows {
         let Some(failure) = &row.failure else { continue };
@@ -296,6 +299,12 @@ fn write_attention(
     }
     if rows.len() < total {
         lines.push(format!("… and {} more that fail", total - rows.len()));
+    }
+    let feeds = stored.rows.chunk_by(|one, other| one.feed == other.feed);
+    let overdue: Vec<_> = feeds.filter_map(|rows| Overdue::of(rows, now)).collect();
+    lines.extend(overdue.iter().take(limits::STATUS_ROWS).map(Overdue::words));
+    if overdue.len() > limits::STATUS_ROWS {
+        lines.push(format!("… and {} more feeds that are not polled", overdue.len() - limits::STATUS_ROWS));
     }
     for (tenant, feed) in unseen.iter().take(limits::STATUS_ROWS) {
         let [tenant, feed] = [tenant, feed].map(|name| text::plain(name));
@@ -319,6 +328,45 @@ fn write_attention(
         false => writeln!(out, "{}\n", lines.join("\n")),
     }
     .context(STDOUT)
+}
+
+/// Scopes of a feed that are not polled although they were due. The state does not have the reason.
+struct Overdue<'a> {
+    row: &'a SnapshotRow,
+    scopes: usize,
+    since: u64,
+}
+
+impl Overdue<'_> {
+    /// Returns the overdue scopes among the rows of a feed; `None` if there is none.
+    fn of(rows: &[SnapshotRow], now: u64) -> Option<Overdue<'_>> {
+        let due = rows.iter().filter(|row| is_overdue(row, now)).filter_map(due);
+        let (scopes, since) = due.fold((0, u64::MAX), |(scopes, since), due| (scopes + 1, since.min(due)));
+        (scopes > 0).then(|| Overdue { row: &rows[0], scopes, since })
+    }
+
+    fn words(&self) -> String {
+        let [tenant, feed] = [&self.row.tenant, &self.row.feed].map(|name| text::plain(name));
+        format!(
+            "{tenant} · {feed}: {} not polled, though due since {}: no collector runs, an outbox is full, or the search \
+             for scopes fails; the page and the log of the collector say why",
+            number(self.scopes, "scope"),
+            moment(self.since)
+        )
+    }
+}
+
+/// Says whether a scope was due an interval ago, and was not polled.
+fn is_overdue(row: &SnapshotRow, now: u64) -> bool {
+    let late = milliseconds(row.interval.max(limits::LATE_DELIVERY));
+    due(row).is_some_and(|due| due.saturating_add(late) < now)
+}
+
+fn due(row: &SnapshotRow) -> Option<u64> {
+    match row.next {
+        Some(NextAttempt::At(due)) => Some(due),
+        _ => None,
+    }
 }
 
 fn cells(row: &SnapshotRow, history: &RowHistory, now: u64) -> [String; 9] {
@@ -378,7 +426,8 @@ fn write_json(out: &mut impl Write, stored: &StoredRows<'_>, problems: &Problems
                 })).collect::<Vec<_>>(),
                 "failing_total": history.failing_total,
                 "last_good": row.last_good.map(moment),
-                "next": match row.next { Some(NextAttempt::At(due)) => Some(moment(due)), _ => None },
+                "next": due(row).map(moment),
+                "overdue": is_overdue(row, now),
                 "since": row.since.map(moment),
                 "code": failure.map(|failure| &failure.code),
                 "cause": failure.map(|failure| &failure.cause),

@@ -466,6 +466,8 @@ fn a_figure_is_written_when_it_differs_from_the_last_one() {
         store.commit(&measured(time, value, maximum)).unwrap();
     }
     assert_eq!(history(&file), [(1, 5.0), (3, 6.0), (4, 5.0), (5, 5.0)]);
+    store.prune(2, 0).unwrap();
+    assert_eq!(history(&file), [(1, 5.0), (3, 6.0), (4, 5.0), (5, 5.0)], "the first one holds until the time 3");
     store.prune(4, 0).unwrap();
     assert_eq!(history(&file), [(4, 5.0), (5, 5.0)]);
 }

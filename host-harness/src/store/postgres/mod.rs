@@ -219,12 +219,16 @@ const QUEUED_OF_BOTH: &str = queued!(
     WHERE sink = $2 AND feed = $6 AND tenant = $7 AND shard = ANY ($1) AND tenant <> ALL ($5) ORDER BY number LIMIT $3"
 );
 
-/// Rows of the history that a transaction removes at once.
+/// Rows of the history that a transaction removes at once. A figure holds until the next one: that of the oldest time
+/// that is kept stays.
 const PRUNE_HISTORY: &str = "
     WITH old AS (
-        SELECT history.scope, history.subject, history.time FROM history
-        JOIN figure ON figure.scope = history.scope AND figure.subject = history.subject
-        WHERE history.shard = $1 AND history.time < $2 AND history.time <> figure.time LIMIT $3
+        SELECT scope, subject, time FROM history
+        WHERE shard = $1 AND time < $2 AND EXISTS (
+            SELECT 1 FROM history AS newer
+            WHERE newer.shard = $1 AND newer.scope = history.scope AND newer.subject = history.subject
+                AND newer.time > history.time AND newer.time <= $2
+        ) LIMIT $3
     ), gone AS (
         DELETE FROM history USING old
         WHERE history.shard = $1 AND history.scope = old.scope AND history.subject = old.subject AND history.time = old.time

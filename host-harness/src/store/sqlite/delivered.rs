@@ -87,10 +87,9 @@ pub(super) fn forget(connection: &Connection, now: u64) -> rusqlite::Result<()> 
         .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?
         .collect::<rusqlite::Result<Vec<_>>>()?;
     for (sink, tenant) in sums {
-        connection.execute(
-            "DELETE FROM delivered WHERE sink = ?1 AND tenant = ?2 AND until <= ?3",
-            params![sink, tenant, now as i64],
-        )?;
+        connection
+            .prepare_cached("DELETE FROM delivered WHERE sink = ?1 AND tenant = ?2 AND until <= ?3")?
+            .execute(params![sink, tenant, now as i64])?;
     }
     connection.execute("DELETE FROM delivered_bytes WHERE bytes = 0", []).map(drop)
 }

@@ -377,16 +377,20 @@ impl SqliteStore {
     /// Forgets older history and waits.
     pub fn prune(&mut self, before: u64, now: u64) -> StoreResult<()> {
         self.run(|connection| {
-            // The last figure of a subject stays, because the next one is compared with it.
-            connection.execute(
+            // One transaction: each one waits for the disk, and there are as many statements as tenants.
+            let transaction = connection.transaction()?;
+            // A figure holds until the next one: that of the oldest time that is kept stays.
+            transaction.execute(
                 "DELETE FROM history WHERE time < ?1 AND EXISTS (
                      SELECT 1 FROM history AS newer
-                     WHERE newer.scope = history.scope AND newer.subject = history.subject AND newer.time > history.time
+                     WHERE newer.scope = history.scope AND newer.subject = history.subject
+                         AND newer.time > history.time AND newer.time <= ?1
                  )",
                 [before as i64],
             )?;
-            delivered::forget(connection, now)?;
-            connection.execute("DELETE FROM throttle WHERE until <= ?1", [now as i64]).map(drop)
+            delivered::forget(&transaction, now)?;
+            transaction.execute("DELETE FROM throttle WHERE until <= ?1", [now as i64])?;
+            transaction.commit()
         })
     }
 

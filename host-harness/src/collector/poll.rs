@@ -275,7 +275,11 @@ impl Collector {
         let polled: Vec<(&Standing, Option<&Failure>)> =
             live.chain(stored.clone().filter(|(standing, _)| standing.watch == Polling::Polled)).collect();
         let mut failing = [0; Blame::ALL.len()];
-        for failure in polled.iter().filter_map(|(_, failure)| *failure) {
+        // A lost scope needs a person as one that is refused.
+        let lost = stored.clone().filter(|(standing, _)| standing.watch == Polling::Lost);
+        for failure in
+            polled.iter().map(|(_, failure)| *failure).chain(lost.clone().map(|(_, failure)| failure)).flatten()
+        {
             failing[entry.admitted.plugin.blame(failure) as usize] += u32::from(failure.reaction != Reaction::NoData);
         }
         // A scope with nothing to collect was never collected, and raises no alarm while other scopes are collected.
@@ -283,7 +287,6 @@ impl Collector {
         let collected = polled.iter().filter(|(standing, failure)| standing.last_good.is_some() || !is_empty(failure));
         let oldest = collected.map(|(standing, _)| standing.last_good).min();
         // If every scope is lost, the last collection was that of a lost scope.
-        let lost = stored.filter(|(standing, _)| standing.watch == Polling::Lost);
         let lost = lost.map(|(standing, _)| standing.last_good).max().filter(|_| polled.is_empty());
         let mut score = Average::default();
         for (standing, failure) in &polled {

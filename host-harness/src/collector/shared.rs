@@ -182,11 +182,15 @@ impl Collector {
         work.0
     }
 
-    /// Digest of the configuration of all feeds, which is the same for collectors that have the same feeds.
+    /// Digest of the configuration of all feeds, with their intervals and sinks, which is the same for collectors that have
+    /// the same feeds.
     pub fn configuration(&self) -> ShortDigest {
-        let own = self.feeds.values().map(|entry| (&entry.admitted.id, entry.digests.configured_as));
-        let elsewhere = self.elsewhere.iter().map(|(id, feed)| (id, feed.configured_as));
-        let mut lines: Vec<String> = own.chain(elsewhere).map(|(id, digest)| format!("{id} {digest}\n")).collect();
+        let own = self.feeds.values().map(|entry| (&entry.admitted, entry.digests.configured_as));
+        let elsewhere = self.elsewhere.values().map(|feed| (&feed.admitted, feed.configured_as));
+        let line = |(feed, digest): (&Arc<AdmittedFeed>, ShortDigest)| {
+            format!("{} {digest} {:?} {:?}\n", feed.id, feed.interval, feed.sinks)
+        };
+        let mut lines: Vec<String> = own.chain(elsewhere).map(line).collect();
         lines.sort_unstable();
         ShortDigest::of(&lines.concat())
     }

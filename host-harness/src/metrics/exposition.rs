@@ -264,7 +264,11 @@ impl Scrape {
             failing_scopes.iter_mut().zip(counts.failing.all()).for_each(|(sum, more)| *sum += u64::from(more));
         }
         for (name, help, failing) in [
-            ("collector_failing_scopes", "Scopes whose last poll failed, by who can mend it.", failing_scopes),
+            (
+                "collector_failing_scopes",
+                "Scopes whose last poll failed, or that a search no longer finds, by who can mend it.",
+                failing_scopes,
+            ),
             (
                 "collector_failing_feeds",
                 "Feeds whose scopes cannot be searched for, by who can mend it.",

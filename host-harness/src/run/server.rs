@@ -165,7 +165,9 @@ impl StatusServer {
     fn may_read(&self, request: &hyper::Request<Incoming>) -> bool {
         let Some(token) = &self.token else { return true };
         let shown = request.headers().get(hyper::header::AUTHORIZATION).map(hyper::header::HeaderValue::as_bytes);
-        let shown = shown.and_then(|shown| shown.strip_prefix(b"Bearer ")).unwrap_or_default();
+        let split = shown.and_then(|shown| shown.split_at_checked("Bearer ".len()));
+        let shown =
+            split.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer ")).map_or(&b""[..], |(_, shown)| shown);
         // The comparison takes the same time for a wrong token as for the right one.
         token.expose().as_bytes().ct_eq(shown).into()
     }

@@ -18,14 +18,16 @@ pub const RECENT_DAYS: usize = 30;
 pub fn sparkline(course: &[Option<f64>]) -> Markup {
     let recent = course.len().saturating_sub(RECENT_DAYS + 1);
     let known: Vec<f64> = course.iter().flatten().copied().collect();
-    let Some(last) = known.last() else { return html! { span.faint { "no history yet" } } };
+    if known.is_empty() {
+        return html! { span.faint { "no history yet" } };
+    }
     let frame = Drawing { width: 120.0, height: 28.0, margin: 4.0, range: range(&known, 4.0) };
     html! {
         svg.spark viewBox="0 0 124 28" width="124" height="28" role="img"
-            aria-label={ "course of 90 days, now " (format!("{last:.1} %")) } {
+            aria-label={ "course of 90 days, " (latest(course)) } {
             path.past d=(frame.steps(course, 0)) {}
             path.recent d=(frame.steps(course, recent)) {}
-            circle cx="120" cy=(frame.y(*last)) r="2.5" {}
+            @if let Some(Some(now)) = course.last() { circle cx="120" cy=(frame.y(*now)) r="2.5" {} }
         }
     }
 }
@@ -63,7 +65,7 @@ pub fn plot(course: &[Option<f64>], beginning: Option<&Beginning>, now: u64, of:
             div.plot {
                 div.levels aria-hidden="true" { @for level in levels.iter().rev() { span { (level) " %" } } }
                 svg viewBox="0 0 680 200" preserveAspectRatio="none" role="img"
-                    aria-label={ "Score of " (of) " " (reach) ", now " (format!("{:.1} %", known[known.len() - 1])) } {
+                    aria-label={ "Score of " (of) " " (reach) ", " (latest(course)) } {
                     @for level in &levels {
                         @let y = frame.y(*level);
                         line.grid x1="0" x2="680" y1=(y) y2=(y) {}
@@ -94,6 +96,15 @@ pub fn plot(course: &[Option<f64>], beginning: Option<&Beginning>, now: u64, of:
     }
 }
 
+/// Tells the last figure of a course, and whether it is that of now.
+fn latest(course: &[Option<f64>]) -> String {
+    match (course.last(), course.iter().rev().flatten().next()) {
+        (Some(Some(now)), _) => format!("now {now:.1} %"),
+        (_, Some(last)) => format!("now nothing measured, last {last:.1} %"),
+        _ => "nothing measured".to_owned(),
+    }
+}
+
 /// Width of the line that stands for the first value alone, as a part of the drawing's width.
 const LONE_POINT: f64 = 0.02;
 
@@ -116,11 +127,16 @@ impl Drawing {
         ((self.height - self.margin - part * (self.height - 2.0 * self.margin)) * 10.0).round() / 10.0
     }
 
-    /// Writes a path with a step at each change. Days without a figure are left out.
+    /// Writes a path with a step at each change. A day without a figure ends the line.
     fn steps(&self, course: &[Option<f64>], from: usize) -> String {
         let (mut path, mut last) = (String::new(), None);
         for (at, value) in course.iter().enumerate().skip(from) {
-            let Some(value) = value else { continue };
+            let Some(value) = value else {
+                if last.take().is_some() {
+                    let _ = write!(path, "H{:.1}", self.x(at, course.len()));
+                }
+                continue;
+            };
             let (x, y) = (self.x(at, course.len()), self.y(*value));
             // Writing to a text does not fail.
             let _ = match last {

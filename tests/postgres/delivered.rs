@@ -53,7 +53,7 @@ async fn delivered_events_are_kept_within_bounds_and_come_again_before_those_tha
     assert_eq!(shared.store.count_delivered(&every(62_001)).await.unwrap(), []);
     let waiting = shared.waiting("lake", Some("contoso"), None).await;
     // Not beside a collector, nor beside a move.
-    let refused = shared.store.redeliver(&every(0)).await.unwrap_err().to_string();
+    let refused = shared.store.redeliver(&every(0), 0).await.unwrap_err().to_string();
     assert!(refused.contains("in use by machine of one"), "{refused}");
     let other = Server::shared().superuser(&shared.database).await;
     other
@@ -63,13 +63,14 @@ async fn delivered_events_are_kept_within_bounds_and_come_again_before_those_tha
         )
         .await
         .unwrap();
-    let refused = shared.store.redeliver(&every(0)).await.unwrap_err().to_string();
+    let refused = shared.store.redeliver(&every(0), 0).await.unwrap_err().to_string();
     assert!(refused.contains("another `migrate` or `redeliver` uses it"), "{refused}");
     other.batch_execute("SELECT pg_advisory_unlock_all()").await.unwrap();
     let other = DeliveredQuery { feed: Some("other".to_owned()), ..every(0) };
-    assert_eq!(shared.store.redeliver(&other).await.unwrap(), 0);
-    assert_eq!((sqlite.redeliver(&every(0)).unwrap(), shared.store.redeliver(&every(0)).await.unwrap()), (2, 2));
-    assert_eq!(shared.store.redeliver(&every(0)).await.unwrap(), 0);
+    assert_eq!(shared.store.redeliver(&other, 0).await.unwrap(), None);
+    let (events, last) = shared.store.redeliver(&every(0), 0).await.unwrap().unwrap();
+    assert_eq!((sqlite.redeliver(&every(0), 0).unwrap().unwrap().0, events), (2, 2));
+    assert_eq!(shared.store.redeliver(&every(0), last).await.unwrap(), None);
     let here: Vec<String> =
         sqlite.queued(&partition, &[], 99, 9_999).unwrap().into_iter().map(|event| event.uid).collect();
     let there = shared.waiting("lake", Some("contoso"), None).await;

@@ -53,14 +53,12 @@ pub async fn redeliver(
     let counts = store.count(&query).await?;
     let (events, bytes) =
         counts.iter().fold((0, 0), |(events, bytes), count| (events + count.events, bytes + count.bytes));
-    let mut done = 0;
+    let (mut done, mut last) = (0, 0);
     // An event is in one of the two places, whenever the command ends.
     while !dry_run && done < events {
         let _doing = PROGRESS.begin(format!("{done} of {events} events are back in the outbox"));
-        match store.redeliver(&query).await? {
-            0 => break,
-            more => done += more as u64,
-        }
+        let Some((more, number)) = store.redeliver(&query, last).await? else { break };
+        (done, last) = (done + more as u64, number);
     }
     store.close().await?;
     if !dry_run && done < events {
@@ -109,10 +107,10 @@ impl DeliveredStore {
         }
     }
 
-    async fn redeliver(&mut self, query: &DeliveredQuery) -> StoreResult<usize> {
+    async fn redeliver(&mut self, query: &DeliveredQuery, after: i64) -> StoreResult<Option<(usize, i64)>> {
         match self {
-            DeliveredStore::File(store) => store.redeliver(query),
-            DeliveredStore::Server(store) => store.redeliver(query).await,
+            DeliveredStore::File(store) => store.redeliver(query, after),
+            DeliveredStore::Server(store) => store.redeliver(query, after).await,
         }
     }
 

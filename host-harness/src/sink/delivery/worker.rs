@@ -378,8 +378,8 @@ impl SharedDeliveries {
                 size.probe = size.probe.saturating_mul(2);
             }
             Err(DeliveryError::Stalled(stall)) => {
-                // A slow receiver may take fewer events in time.
-                if matches!(&stall, Stall::Later { trouble, .. } if is_slow(trouble)) {
+                // A slow receiver may take fewer events in time; one that is busy says when to come again.
+                if matches!(&stall, Stall::Later { wait: None, trouble } if is_slow(trouble)) {
                     size.probe = (batch.len() / 2).max(1);
                 }
                 return Err(stall);

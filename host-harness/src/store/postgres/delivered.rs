@@ -62,7 +62,7 @@ const REDELIVER: &str = "
         ) AS is_alone
     ), chosen AS (
         SELECT number FROM delivered
-        WHERE (SELECT is_alone FROM alone) AND sink = $1 AND delivered >= $2 AND delivered < $3
+        WHERE (SELECT is_alone FROM alone) AND number > $8 AND sink = $1 AND delivered >= $2 AND delivered < $3
             AND ($4::text IS NULL OR tenant = $4) AND ($5::text IS NULL OR feed = $5)
         ORDER BY number LIMIT $6
     ), gone AS (
@@ -76,7 +76,7 @@ const REDELIVER: &str = "
         UPDATE delivered_bytes SET bytes = delivered_bytes.bytes - sums.bytes FROM sums
         WHERE delivered_bytes.sink = sums.sink AND delivered_bytes.tenant = sums.tenant
     )
-    SELECT (SELECT count(*) FROM gone), is_alone FROM alone";
+    SELECT (SELECT count(*) FROM gone), is_alone, (SELECT max(number) FROM gone) FROM alone";
 
 impl PostgresStore {
     /// Moves delivered events out of the outbox, and forgets those that were kept for long enough or have no room. Events
@@ -137,21 +137,21 @@ impl PostgresStore {
         Ok(rows.iter().map(count).collect())
     }
 
-    /// Puts the next kept events that a query chooses back into the outbox, under the numbers that they had: before all
-    /// that wait, and in their old order. Returns how many these are; 0 if there are no more. Refuses while a collector or
-    /// a move uses the store.
-    pub async fn redeliver(&self, query: &DeliveredQuery) -> StoreResult<usize> {
+    /// Puts the next kept events that a query chooses, of those after a number, back into the outbox, under the numbers that
+    /// they had: before all that wait, and in their old order. Returns how many these are, with the number of the last one;
+    /// `None` if there are no more. Refuses while a collector or a move uses the store.
+    pub async fn redeliver(&self, query: &DeliveredQuery, after: i64) -> StoreResult<Option<(usize, i64)>> {
         let DeliveredQuery { sink, since, until, tenant, feed } = query;
         let some = limits::REDELIVERED_AT_ONCE as i64;
         let lease = milliseconds(limits::LEASE) as f64;
         let (since, until) = (*since as i64, *until as i64);
-        let rows = self.rows(REDELIVER, &[sink, &since, &until, tenant, feed, &some, &lease]).await?;
-        match rows.first().map(|row| (row.get::<_, i64>(0), row.get(1))) {
-            Some((_, false)) => {
+        let rows = self.rows(REDELIVER, &[sink, &since, &until, tenant, feed, &some, &lease, &after]).await?;
+        match rows.first().map(|row| (row.get::<_, i64>(0), row.get(1), row.get::<_, Option<i64>>(2))) {
+            Some((_, false, _)) => {
                 self.unused().await?;
                 Err(self.fault(StoreErrorKind::Move(MoveFault::Busy)))
             }
-            moved => Ok(moved.map_or(0, |(moved, _)| moved as usize)),
+            moved => Ok(moved.and_then(|(moved, _, last)| Some((moved as usize, last?)))),
         }
     }
 }

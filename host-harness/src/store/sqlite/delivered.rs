@@ -52,16 +52,28 @@ impl SqliteStore {
         })
     }
 
-    /// Puts the next kept events that a query chooses back into the outbox, under the numbers that they had: before all
-    /// that wait, and in their old order. Returns how many these are; 0 if there are no more.
-    pub fn redeliver(&mut self, query: &DeliveredQuery) -> StoreResult<usize> {
+    /// Puts the next kept events that a query chooses, of those after a number, back into the outbox, under the numbers that
+    /// they had: before all that wait, and in their old order. Returns how many these are, with the number of the last one;
+    /// `None` if there are no more.
+    pub fn redeliver(&mut self, query: &DeliveredQuery, after: i64) -> StoreResult<Option<(usize, i64)>> {
         self.run(|connection| {
             let transaction = connection.transaction()?;
             let DeliveredQuery { sink, since, until, tenant, feed } = query;
             let numbers: Vec<i64> = transaction
-                .prepare_cached(&format!("SELECT number FROM delivered WHERE {CHOSEN} ORDER BY number LIMIT ?6"))?
+                // In the order of the numbers: an index would give all events of the sink, to be sorted, each time.
+                .prepare_cached(&format!(
+                    "SELECT number FROM delivered NOT INDEXED WHERE number > ?7 AND {CHOSEN} ORDER BY number LIMIT ?6"
+                ))?
                 .query_map(
-                    params![sink, *since as i64, *until as i64, tenant, feed, limits::REDELIVERED_AT_ONCE as i64],
+                    params![
+                        sink,
+                        *since as i64,
+                        *until as i64,
+                        tenant,
+                        feed,
+                        limits::REDELIVERED_AT_ONCE as i64,
+                        after
+                    ],
                     |row| row.get(0),
                 )?
                 .collect::<rusqlite::Result<_>>()?;
@@ -75,7 +87,7 @@ impl SqliteStore {
                 transaction.prepare_cached("DELETE FROM delivered WHERE number = ?1")?.execute([number])?;
             }
             transaction.commit()?;
-            Ok(numbers.len())
+            Ok(numbers.last().map(|last| (numbers.len(), *last)))
         })
     }
 }

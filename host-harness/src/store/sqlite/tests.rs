@@ -441,8 +441,9 @@ fn delivered_events_are_kept_within_their_time_and_bytes_and_go_back_in_their_or
 
     // Events that go back come before those that wait, and are gone from the kept ones.
     store.commit(&record("three", "c", 1)).unwrap();
-    assert_eq!(store.redeliver(&all).unwrap(), 4);
-    assert_eq!(store.redeliver(&all).unwrap(), 0);
+    assert_eq!(store.redeliver(&all, 3).unwrap(), Some((2, 5)));
+    assert_eq!(store.redeliver(&all, 0).unwrap(), Some((2, 3)));
+    assert_eq!(store.redeliver(&all, 0).unwrap(), None);
     let again = queued(&mut store);
     let expected = [&first[1..], &second[..]].concat();
     assert_eq!((&again[..4], again.len()), (&expected[..], 5));

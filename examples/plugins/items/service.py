@@ -1,4 +1,5 @@
-"""The service of the example: GET /v1/items with a key gives two items a page.
+"""The service of the example: GET /v1/items with a key gives two items a page. As in lists that grow
+while somebody reads them, the last item of a page comes again on the next.
 
     python3 service.py 127.0.0.1:8470
 """
@@ -23,8 +24,8 @@ class Service(BaseHTTPRequestHandler):
             return self.answer(401, {"error": "bad-key"})
         if url.path != "/v1/items":
             return self.answer(404, {"error": "not-found"})
-        items = ITEMS[2 * page - 2 : 2 * page]
-        self.answer(200, {"items": items, "next": page + 1 if len(ITEMS) > 2 * page else None})
+        items = ITEMS[page - 1 : page + 1]
+        self.answer(200, {"items": items, "next": page + 1 if len(ITEMS) > page + 1 else None})
 
     def answer(self, status, value):
         body = json.dumps(value).encode()

@@ -124,6 +124,10 @@ impl Guest for Plugin {
             for item in answer["items"].as_array().ok_or_else(|| odd("it has no list `items`"))? {
                 let word = |key: &str| item[key].as_str().ok_or_else(|| odd(&format!("an item has no `{key}`")));
                 let (id, title, state) = (word("id")?, word("title")?, word("state")?);
+                // A list that changes while it is read may give an item on two pages.
+                if after.contains_key(id) {
+                    continue;
+                }
                 let earlier = before.as_ref().and_then(|before| before.get(id));
                 if earlier.map(String::as_str) != Some(state) {
                     events.push(event(&context, id, title, state, earlier));

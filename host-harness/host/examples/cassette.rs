@@ -86,12 +86,18 @@ async fn main() -> anyhow::Result<()> {
 
     let feed = Feed::open(plugin, Settings::new(settings, BTreeMap::new()), identity).await?;
     let found = feed.discover().await.map_err(|failure| anyhow::anyhow!("{}: {}", failure.code, failure.cause))?;
+    let mut failed = 0;
     for scope in &found.scopes {
         let polled = feed.poll(scope, now, None).await;
         for event in polled.batch.iter().flat_map(|batch| &batch.events) {
             std::io::stdout().write_all(&[&event.body[..], b"\n"].concat())?;
         }
-        polled.failure.map_or(Ok(()), |failure| anyhow::bail!("{}: {}: {}", scope.id, failure.code, failure.cause))?;
+        // A scope that fails does not stop the others.
+        if let Some(failure) = polled.failure {
+            eprintln!("{}: {}: {}", scope.id, failure.code, failure.cause);
+            failed += 1;
+        }
     }
+    anyhow::ensure!(failed == 0, "{failed} of {} scopes were not collected", found.scopes.len());
     Ok(())
 }

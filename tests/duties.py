@@ -29,7 +29,7 @@ CARELESS_NODE = {
     "redirects": ("host.js", "      let bytes = 0;\n", "      let bytes = 0;\n      const to = response.headers.location;\n"
                   "      if (to) return resolve(sent({ url: new URL(to), method, headers, body }));\n"),
     "own-credentials": ("host.js", "if (!match || fields.length > 1)", "if (!match) puts.push(() => {});\n    if (!match) continue;\n    if (false)"),
-    "token-requests": ("host.js", 'if (shape.captures && name !== "fetchToken")', "if (false)"),
+    "token-requests": ("host.js", 'if (shape.captures !== undefined && name !== "fetchToken")', "if (false)"),
     "pure-calls": ("host.js", 'if (!network) throw denied("this call runs without HTTP");',
                    "if (!network) return { answer: await sent({ ...asked, url: new URL(asked.address), headers: {} }) };"),
     "placeholders": ("host.js", "...placeholderOf(secrets[name]) }));", "placeholder: secrets[name], secret: secrets[name] }));"),

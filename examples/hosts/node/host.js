@@ -40,6 +40,8 @@ const PLAIN_HEADERS = ["accept", "accept-language", "content-type", "if-none-mat
 const OWN_HEADERS = ["host", "content-length", "accept-encoding", "expect", "te", "trailer"];
 /** The members of a token endpoint's answer that the plugin gets. */
 const TOKEN_MEMBERS = ["token_type", "expires_in", "error", "error_description", "error_codes"];
+/** The headers of that answer that the plugin gets, besides ids of the request. */
+const TOKEN_HEADERS = ["content-type", "date", "retry-after", "server", "via"];
 
 const denied = (/** @type {string} */ why) => failure("request-denied", why);
 
@@ -210,7 +212,7 @@ function judged(
   if (url.protocol !== "https:" && !["127.0.0.1", "[::1]"].includes(url.hostname))
     throw denied("everybody on the way can read what goes without TLS");
   // A call that has read data could send it to the token endpoint.
-  if (shape.captures && name !== "fetchToken") throw denied("a request for a token leaves from fetch-token alone");
+  if (shape.captures !== undefined && name !== "fetchToken") throw denied("a request for a token leaves from fetch-token alone");
 
   const headers = new Map(written.filter(([header]) => !OWN_HEADERS.includes(header)));
   const isForm = headers.get("content-type")?.startsWith("application/x-www-form-urlencoded") ?? false;
@@ -282,15 +284,12 @@ function sent({ url, method, headers, body }) {
   });
 }
 
-/** The members of a token endpoint's answer. The parser's own message would hold a part of the answer. */
+/** The members of an answer that is a JSON object, also after a byte order mark; undefined for any other answer. */
 function object(/** @type {Buffer} */ body) {
-  let members;
   try {
-    members = JSON.parse(body.toString());
+    const members = JSON.parse(new TextDecoder().decode(body));
+    return typeof members === "object" && members && !Array.isArray(members) ? members : undefined;
   } catch {}
-  if (typeof members !== "object" || !members || Array.isArray(members))
-    throw failure("not-json", "the token endpoint's answer is no JSON object");
-  return members;
 }
 
 /** The answer as the plugin gets it: without the token that the host keeps, and without any secret. */
@@ -302,8 +301,12 @@ function checked(
   if (headers.some(([name, value]) => name === "content-encoding" && value !== "identity"))
     throw failure("encoded", "the answer is compressed");
   headers = headers.filter(([name]) => !["set-cookie", "content-length", "transfer-encoding"].includes(name));
+  const members = object(body);
+  // An answer with a token is known by its form, too: the plugin may leave out the declaration.
+  if (members && Object.hasOwn(members, "access_token")) captures ??= "access_token";
   if (captures !== undefined) {
-    const members = object(body);
+    if (!members) throw failure("not-json", "the token endpoint's answer is no JSON object");
+    headers = headers.filter(([name]) => TOKEN_HEADERS.includes(name) || name.endsWith("request-id"));
     const token = members[captures];
     const known = Object.fromEntries(Object.entries(members).filter(([name]) => TOKEN_MEMBERS.includes(name)));
     if (status === 200 && typeof token === "string" && token) {

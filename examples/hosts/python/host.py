@@ -42,6 +42,8 @@ PLAIN_HEADERS = {"accept", "accept-language", "content-type", "if-none-match", "
 OWN_HEADERS = {"host", "content-length", "accept-encoding", "expect", "te", "trailer"}
 # The members of a token endpoint's answer that the plugin gets.
 TOKEN_MEMBERS = {"token_type", "expires_in", "error", "error_description", "error_codes"}
+# The headers of that answer that the plugin gets, besides ids of the request.
+TOKEN_HEADERS = {"content-type", "date", "retry-after", "server", "via"}
 
 
 @dataclass
@@ -256,13 +258,14 @@ class Host:
             raise Failure("encoded", "the answer is compressed")
         unwanted = {"set-cookie", "content-length", "transfer-encoding"}
         headers, body = [(name, value) for name, value in answer.headers if name not in unwanted], answer.body
+        members = members_of(body)
+        # An answer with a token is known by its form, too: the plugin may leave out the declaration.
+        if captures is None and members and "access_token" in members:
+            captures = "access_token"
         if captures is not None:
-            try:
-                members = json.loads(body)
-            except ValueError:
-                members = None
-            if not isinstance(members, dict):
+            if members is None:
                 raise Failure("not-json", "the answer with the token is no JSON object", "try-later")
+            headers = [pair for pair in headers if pair[0] in TOKEN_HEADERS or pair[0].endswith("request-id")]
             token = members.get(captures)
             known = {name: value for name, value in members.items() if name in TOKEN_MEMBERS}
             if answer.status == 200 and isinstance(token, str) and token:
@@ -325,6 +328,17 @@ def denied(why):
 
 def placeholder():
     return f"sealed-{randomness.token_hex(16)}"
+
+
+def members_of(body):
+    """The members of an answer that is a JSON object, also after a byte order mark; None for any other answer."""
+    try:
+        members = json.loads(body.decode("utf-8-sig", "replace"))
+    except ValueError:
+        return None
+    except RecursionError:
+        raise Failure("not-json", "the answer has too many levels", "try-later") from None
+    return members if isinstance(members, dict) else None
 
 
 def lines(batch):

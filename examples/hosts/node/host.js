@@ -316,13 +316,15 @@ function checked(
     }
     body = Buffer.from(JSON.stringify(known));
   }
-  const seen = [...headers.flat().map((text) => Buffer.from(text)), body];
+  const seen = [...headers.flat().map((text) => Buffer.from(text, "latin1")), body];
   for (const { secret } of sealed) {
     const spellings = [
       secret,
       encodeURIComponent(secret),
+      // The spelling of a form that this host sends: space is `+`, and `~` is `%7E`.
+      new URLSearchParams([["", secret]]).toString().slice(1),
       JSON.stringify(secret).slice(1, -1),
-      btoa(secret).replace(/.?=*$/, ""),
+      Buffer.from(secret).toString("base64").replace(/.?=*$/, ""),
     ];
     if (spellings.some((spelling) => seen.some((part) => part.includes(spelling))))
       throw failure("credential-echoed", "the answer holds a secret");

@@ -19,7 +19,7 @@ import time
 import unicodedata
 import uuid
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urlsplit
 
 from wasmtime.component import Record, Variant
 
@@ -275,10 +275,10 @@ class Host:
         seen = "\n".join(f"{name}: {value}" for name, value in headers).encode("latin-1") + b"\n" + body
         for one in self.sealed:
             encoded = base64.b64encode(one.secret.encode()).decode().rstrip("=")[:-1]
-            if any(
-                spelling.encode() in seen
-                for spelling in (one.secret, quote(one.secret, safe=""), json.dumps(one.secret)[1:-1], encoded)
-            ):
+            # `quote_plus` is the spelling of a form that this host sends.
+            percent = (quote(one.secret, safe=""), quote_plus(one.secret))
+            spellings = (one.secret, *percent, json.dumps(one.secret)[1:-1], encoded)
+            if any(spelling.encode() in seen for spelling in spellings):
                 raise Failure("credential-echoed", "the answer holds a secret", "try-later")
         return Answer(answer.status, headers, body)
 

@@ -24,7 +24,8 @@ import { call, failure, load } from "./sandbox.js";
 
 // One call of the plugin; sandbox.js has its limits on memory and on time.
 const [REQUESTS, REQUEST_BYTES, ANSWER_BYTES, ANSWERS_BYTES, HEADER_BYTES] = [128, 64 << 10, 8 << 20, 32 << 20, 32 << 10];
-const LOG_LINE_CHARACTERS = 2_000;
+/** Lines that one call of the plugin gets for its requests that fail: it may try without end. */
+const [TOLD_REQUESTS, LOG_LINE_CHARACTERS] = [5, 2_000];
 /** Time within which a token is renewed at most once: a service that refuses every token is not asked at each step. */
 const RENEWAL_MS = 300_000;
 // One poll of one scope.
@@ -53,7 +54,7 @@ async function host(/** @type {string[]} */ [component, settingsFile, secretsFil
     /** @type {unknown[]} */ values,
     /** @type {Network | undefined} */ network = undefined,
   ) => {
-    const used = { requests: 0, bytes: 0 };
+    const used = { requests: 0, bytes: 0, told: 0 };
     return call(plugin, name, values, (/** @type {Asked} */ asked) => carried(asked, name, network, used), tell);
   };
   const secrets = JSON.parse(await readFile(secretsFile, "utf8"));
@@ -180,7 +181,9 @@ async function carried(/** @type {Asked} */ asked, /** @type {string} */ name, /
     if (used.bytes > ANSWERS_BYTES) throw failure("plugin-limit", "the answers to the call are too large");
     return { answer: checked(answer, captures, network.sealed) };
   } catch (error) {
-    tell(`${asked.method} ${asked.address.split("?")[0]}: ${error.cause ?? error}`);
+    // The line begins with the host's words: method and address are the plugin's.
+    if (++used.told <= TOLD_REQUESTS)
+      tell(`a request of ${name} failed: ${error.cause ?? error}: ${asked.method} ${asked.address.split("?")[0]}`);
     const codes = {
       "request-denied": "HTTP-request-denied",
       ECONNREFUSED: "connection-refused",

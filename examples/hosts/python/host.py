@@ -27,6 +27,8 @@ from sandbox import REQUEST_BYTES, Failure, Plugin
 
 # One call of the plugin; sandbox.py has its limits on memory and on time.
 REQUESTS, ANSWER_BYTES, ANSWERS_BYTES, LOG_LINE_CHARACTERS = 128, 2 << 20, 4 << 20, 2_000
+# Lines that one call of the plugin gets for its requests that fail: it may try without end.
+TOLD_REQUESTS = 5
 # One poll of one scope. The package `wasmtime` copies lists byte by byte, about a second for a MiB.
 PAGES, PAGES_BYTES, CURSOR_CHARACTERS, POLL_SECONDS = 100, 4 << 20, 64 << 10, 600
 SCOPES, EVENTS, EVENT_BYTES, STATE_BYTES = 20_000, 20_000, 64 << 10, 8 << 20
@@ -89,7 +91,7 @@ class Host:
         self.settings = json.dumps({**self.bare, **placeholders})
 
     def ask(self, name, *values, network=False):
-        used = {"requests": 0, "bytes": 0}
+        used = {"requests": 0, "bytes": 0, "told": 0}
         return self.plugin.call(name, values, lambda asked, until: self.carry(asked, until, name, network, used), tell)
 
     def run(self):
@@ -172,12 +174,14 @@ class Host:
             if used["bytes"] > ANSWERS_BYTES:
                 raise Failure("plugin-limit", "the answers to the call are too large")
             return self.check(answer, captures)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            tell(f"{asked['method']} {address.split('?')[0]}: {type(error).__name__}")
-            raise Failure("transport", "the service was not reached", "try-later") from error
-        except Failure as failure:
-            tell(f"{asked['method']} {address.split('?')[0]}: {failure}")
-            raise
+        except (Failure, OSError, http.client.HTTPException, ValueError) as error:
+            lost = f"the service was not reached: {type(error).__name__}"
+            failure = error if isinstance(error, Failure) else Failure("transport", lost, "try-later")
+            used["told"] += 1
+            if used["told"] <= TOLD_REQUESTS:
+                # The line begins with the host's words: method and address are the plugin's.
+                tell(f"a request of {name} failed: {failure}: {asked['method']} {address.split('?')[0]}")
+            raise failure from None
 
     def judge(self, method, address, written, body, name):
         """Says whether a request may leave, and returns it with its credentials in place."""

@@ -201,8 +201,9 @@ function judged(
   /** @type {Network} */ { shapes, origins, sealed },
 ) {
   const url = new URL(address);
-  // An address that another reader could understand differently does not leave: dot segments, encoded slashes, user names.
-  if (address.split("?")[0] !== url.origin + url.pathname || /%(2[ef5]|5c|[01])/i.test(url.pathname))
+  // An address that another reader could understand differently does not leave: dot segments, also before `;`, encoded
+  // slashes, user names.
+  if (address.split("?")[0] !== url.origin + url.pathname || /%(2[ef5]|3b|5c|[01])|\/\.\.?;/i.test(url.pathname))
     throw denied("its address has two readings");
   const shape = shapes.find(
     ({ method: of, origin, path }) =>

@@ -11,6 +11,7 @@ import base64
 import http.client
 import json
 import math
+import re
 import secrets as randomness
 import socket
 import sys
@@ -187,14 +188,14 @@ class Host:
         """Says whether a request may leave, and returns it with its credentials in place."""
         url = urlsplit(address)
         origin, path = f"{url.scheme}://{url.netloc}", url.path
-        # An address that another reader could understand differently does not leave: dot segments, encoded slashes,
-        # user names, control characters.
-        odd = any(part in path.lower() for part in ("%2e", "%2f", "%5c", "%25", "%0", "%1", "\\"))
+        # An address that another reader could understand differently does not leave: dot segments, also before `;`,
+        # encoded slashes, user names, control characters.
+        odd = any(part in path.lower() for part in ("%2e", "%2f", "%3b", "%5c", "%25", "%0", "%1", "\\"))
         is_plain = address.isascii() and address.isprintable() and not set(address) & set('@#" \\<>')
         if (
             odd
             or not is_plain
-            or any(segment in (".", "..") for segment in path.split("/"))
+            or any(segment.split(";")[0] in (".", "..") for segment in path.split("/"))
             or origin != origin.lower()
         ):
             raise denied("its address has two readings")
@@ -215,6 +216,8 @@ class Host:
             raise denied("a request for a token leaves from fetch-token alone")
 
         headers = {header: value for header, value in written if header not in OWN_HEADERS}
+        if any(re.search(r"[\x00-\x08\n-\x1f\x7f]", value) for value in headers.values()):
+            raise denied("a header has a control character")
         is_form = headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
         form = parse_qsl(body.decode(), keep_blank_values=True) if is_form else []
         fields, puts = dict(form), []

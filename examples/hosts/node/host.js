@@ -146,7 +146,7 @@ function lines(/** @type {Batch} */ batch) {
   if (uids.size < batch.events.length) throw failure("plugin-trapped", "two events have the same uid");
   return batch.events
     .map(({ body }) => {
-      const text = new TextDecoder("utf-8", { fatal: true }).decode(body);
+      const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(body);
       if (body.length > EVENT_BYTES || /[\r\n]/.test(text) || !text.startsWith("{"))
         throw failure("plugin-trapped", "an event is not one line of JSON");
       JSON.parse(text);

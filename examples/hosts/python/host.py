@@ -105,9 +105,9 @@ class Host:
         for scope in {scope.id: scope for scope in found.scopes}.values():
             try:
                 self.collect(scope)
-            except Failure as failure:
+            except Exception as error:
                 # One scope that fails does not stop the others.
-                tell(f"{scope.id}: {failure}")
+                tell(f"{scope.id}: {error if isinstance(error, Failure) else f'host-failed: {error!r}'}")
                 is_good = False
         return is_good
 
@@ -348,6 +348,11 @@ def members_of(body):
     return members if isinstance(members, dict) else None
 
 
+def refused(constant):
+    """Refuses NaN and Infinity, which Python reads as JSON."""
+    raise ValueError(constant)
+
+
 def lines(batch):
     """The events as lines: each is one JSON object on one line, with a uid of its own."""
     if len(batch.events) > EVENTS or len(batch.state) > STATE_BYTES:
@@ -356,8 +361,9 @@ def lines(batch):
         raise Failure("plugin-trapped", "two events have the same uid")
     for event in batch.events:
         try:
-            is_good = isinstance(json.loads(event.body), dict) and not set(event.body) & set(b"\r\n")
-        except ValueError:
+            body = json.loads(event.body.decode(), parse_constant=refused)
+            is_good = isinstance(body, dict) and not set(event.body) & set(b"\r\n")
+        except (ValueError, RecursionError):
             is_good = False
         if not is_good or len(event.body) > EVENT_BYTES:
             raise Failure("plugin-trapped", "an event is not one line of JSON")

@@ -81,7 +81,9 @@ async function host(/** @type {string[]} */ [component, settingsFile, secretsFil
   /** @type {Discovery} */
   const found = await ask("discover", [settings, token], network);
   if (found.scopes.length + found.skipped.length > SCOPES) throw failure("plugin-limit", "too many scopes");
-  const scopes = new Map(found.scopes.map((scope) => [scope.id, scope]));
+  /** @type {Map<string, Scope>} */
+  const scopes = new Map();
+  for (const scope of found.scopes) if (!scopes.has(scope.id)) scopes.set(scope.id, scope);
   for (const scope of scopes.values()) {
     const due = Date.now();
     try {

@@ -102,7 +102,10 @@ class Host:
         found = self.ask("discover", self.settings, self.token, network=True)
         if len(found.scopes) + len(found.skipped) > SCOPES:
             raise Failure("plugin-limit", "too many scopes")
-        for scope in {scope.id: scope for scope in found.scopes}.values():
+        scopes = {}
+        for scope in found.scopes:
+            scopes.setdefault(scope.id, scope)
+        for scope in scopes.values():
             try:
                 self.collect(scope)
             except Exception as error:

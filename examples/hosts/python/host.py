@@ -299,6 +299,7 @@ def send(method, url, headers, body, until):
     seconds = min(30, max(1, until - time.monotonic()))
     connection = connect(url.netloc, timeout=seconds)
     # The timeout of the connection counts for each part of an answer, and this one for the whole.
+    ends_at = time.monotonic() + seconds
     ends = threading.Timer(seconds, end_of, [connection])
     ends.start()
     try:
@@ -306,12 +307,18 @@ def send(method, url, headers, body, until):
         connection.request(method, path, body, headers)
         response = connection.getresponse()
         read = bytearray()
-        while chunk := response.read1(65_536):
+        is_whole = False
+        while not is_whole:
+            chunk = response.read1(65_536)
+            is_whole = not chunk
             read.extend(chunk)
             if len(read) > ANSWER_BYTES:
                 raise Failure("answer-too-large", "the answer is too large")
-        if ends.finished.is_set():
-            raise Failure("plugin-limit", "the answer takes too long")
+            # The timer cannot end a connection that the service closes after this answer: `connection` has let it go.
+            if time.monotonic() > ends_at:
+                raise Failure("plugin-limit", "the answer takes too long")
+        if response.length:
+            raise http.client.IncompleteRead(bytes(read), response.length)
         return Answer(response.status, [(name.lower(), value) for name, value in response.getheaders()], bytes(read))
     finally:
         ends.cancel()

@@ -57,7 +57,7 @@ CARELESS_PYTHON = {
     "fresh-instances": [
         ("sandbox.py", "store = Store(self.engine)", "self.carry = carry\n        kept = getattr(self, 'kept', None)\n"
          "        store = kept[0] if kept else Store(self.engine)"),
-        ("sandbox.py", "spent.beside(carry, asked, until)", "spent.beside(self.carry, asked, until)"),
+        ("sandbox.py", "spent.beside(carry, asked)", "spent.beside(self.carry, asked)"),
         ("sandbox.py", "instance = linker.instantiate(store, self.component)",
          "instance = kept[1] if kept else linker.instantiate(store, self.component)\n            self.kept = (store, instance)"),
     ],

@@ -92,6 +92,7 @@ export function call(plugin, name, values, carry, tell) {
     port.on("message", async (/** @type {Asked} */ asked) => {
       clearTimeout(own);
       left -= performance.now() - since;
+      if (left <= 0) return over();
       port.postMessage(await carry(asked));
       Atomics.store(signal, 0, 1);
       Atomics.notify(signal, 0);
@@ -222,7 +223,8 @@ async function thread() {
       const { method, scheme, authority, path, headers, content } = this.request;
       const written = headers.list.map(([header, value]) => [header.toLowerCase(), Buffer.from(value).toString("latin1")]);
       port.postMessage({ method, address: `${scheme}://${authority}${path}`, headers: written, body: content.stream.bytes });
-      Atomics.wait(signal, 0, 0);
+      // The notice of the previous answer may arrive only now.
+      while (!Atomics.load(signal, 0)) Atomics.wait(signal, 0, 0);
       Atomics.store(signal, 0, 0);
       const { answer, error } = receiveMessageOnPort(port)?.message;
       return { tag: "ok", val: error ? { tag: "err", val: error } : { tag: "ok", val: new IncomingResponse(answer) } };

@@ -49,12 +49,10 @@ class Plugin:
         """Makes one call of the contract. `carry` answers a request of the plugin, `tell` gets its log lines."""
         store = Store(self.engine)
         store.set_limits(memory_size=MEMORY_BYTES, table_elements=20_000, instances=8, tables=8, memories=4)
-        spent, until = Spent(store), time.monotonic() + CALL_SECONDS
+        spent = Spent(store)
         try:
             linker = Linker(self.engine)
-            link(
-                linker, self.component.type.imports(self.engine), lambda asked: spent.beside(carry, asked, until), tell
-            )
+            link(linker, self.component.type.imports(self.engine), lambda asked: spent.beside(carry, asked), tell)
             instance = linker.instantiate(store, self.component)
             interface = next(
                 name
@@ -76,25 +74,29 @@ class Plugin:
 
 
 class Spent:
-    """The time of the plugin's own code, which stands still while a request is under way."""
+    """The time of the plugin's own code, which stands still while a request is under way, and the time of the call."""
 
     def __init__(self, store):
-        self.store, self.left = store, OWN_SECONDS
+        self.store, self.left, self.until = store, OWN_SECONDS, time.monotonic() + CALL_SECONDS
         self._go_on()
 
     def _go_on(self):
         self.since = time.monotonic()
+        if self.left <= 0 or self.since >= self.until:
+            # No failure of a request, which the plugin could catch: this ends the call.
+            raise TimeoutError("the call takes too long")
         self.store.set_epoch_deadline(max(1, round(self.left / TICK_SECONDS)))
 
-    def beside(self, carry, asked, until):
+    def beside(self, carry, asked):
         self.left -= time.monotonic() - self.since
         try:
-            return carry(asked, until)
+            return carry(asked, self.until)
         finally:
             self._go_on()
 
     def is_over(self):
-        return time.monotonic() - self.since >= self.left - TICK_SECONDS
+        now = time.monotonic()
+        return now >= self.until or now - self.since >= self.left - TICK_SECONDS
 
 
 def link(linker, imported, carry, tell):

@@ -14,6 +14,8 @@ import { transpile } from "@bytecodealliance/jco-transpile";
 
 /** Memory of one call; the time of the plugin's own code; the time of the whole call, with the requests that it waits for. */
 const [MEMORY_BYTES, OWN_MS, CALL_MS] = [64 << 20, 5_000, 60_000];
+/** The export of a plugin: another version of the contract would be another export. */
+const CONTRACT = "collector:source/plugin@0.2.0";
 const [LOG_LINES, LOG_LINE_CHARACTERS, REQUEST_BYTES] = [100, 2_000, 64 << 10];
 
 /** A failure that the host makes itself, in the form of the contract. */
@@ -261,7 +263,11 @@ async function thread() {
   const { instantiate } = await import(plugin.entry);
   const instance = await instantiate((/** @type {string} */ module) => plugin.modules[module], imports);
   try {
-    parentPort?.postMessage({ answer: instance.plugin[name](...values) });
+    const exported = instance[CONTRACT];
+    // jco also gives each export a short name, without package and version.
+    const found = Object.keys(instance).filter((key) => key.includes(":"));
+    if (!exported) throw failure("version-refused", `the plugin exports ${found}, expected ${CONTRACT}`);
+    parentPort?.postMessage({ answer: exported[name](...values) });
   } catch (error) {
     // A failure of the contract is thrown as it is; an error of JavaScript is a trap.
     parentPort?.postMessage({ error: error instanceof Error ? failure("plugin-trapped", String(error)) : error });

@@ -18,6 +18,9 @@ TICK_SECONDS = 0.1
 REQUEST_BYTES = 64 << 10
 LOG_LINES = 100
 
+# The export of a plugin: another version of the contract would be another export.
+CONTRACT = "collector:source/plugin@0.2.0"
+
 # The package writes a case without a value as None, where the other cases have values that differ from it.
 CLOSED = None
 
@@ -38,6 +41,9 @@ class Plugin:
         config.epoch_interruption = True
         self.engine = Engine(config)
         self.component = Component.from_file(self.engine, path)
+        exports = list(self.component.type.exports(self.engine))
+        if CONTRACT not in exports:
+            raise Failure("version-refused", f"the plugin exports {', '.join(exports)}, expected {CONTRACT}")
         threading.Thread(target=self._tick, daemon=True).start()
 
     def _tick(self):
@@ -54,19 +60,13 @@ class Plugin:
             linker = Linker(self.engine)
             link(linker, self.component.type.imports(self.engine), lambda asked: spent.beside(carry, asked), tell)
             instance = linker.instantiate(store, self.component)
-            interface = next(
-                name
-                for name in self.component.type.exports(self.engine)
-                if name.startswith("collector:source/plugin@0.2.")
-            )
-            exported = instance.get_export_index(store, name, instance.get_export_index(store, interface))
+            exported = instance.get_export_index(store, name, instance.get_export_index(store, CONTRACT))
             answer = instance.get_func(store, exported)(store, *values)
         except Failure:
             raise
         except Exception as error:
-            raise Failure(
-                "plugin-limit" if spent.is_over() else "plugin-trapped", f"{name}: {str(error).splitlines()[0]}"
-            ) from error
+            words = str(error).partition("\n")[0]
+            raise Failure("plugin-limit" if spent.is_over() else "plugin-trapped", f"{name}: {words}") from error
         failed = answer.payload if isinstance(answer, Variant) and answer.tag == "err" else None
         if failed is not None:
             raise Failure(failed.code, failed.cause, failed.reaction)

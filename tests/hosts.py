@@ -1,6 +1,7 @@
 """Runs the example hosts on the built plugin against the simulated service, and compares their events with those of the
 collector's `poll`, byte for byte. The clock stands still in all of them: the time of a poll is part of its events. Then a
-service refuses every token: each host asks for one other token, and not for one at each step.
+service refuses every token: each host asks for one other token, and not for one at each step. At last, host_steps.py and
+host_steps.js call functions of the two hosts, which must judge the same requests, answers and events alike.
 
     tests/hosts.py HOST-HARNESS PLUGIN.wasm NAME=COMMAND…
 """
@@ -113,5 +114,16 @@ try:
         for name, _, command in hosts:
             refused(name, command, files, refusing)
             print(f"{name}: one renewal at a service that refuses every token")
+        tests, node_host, steps = Path("tests").resolve(), Path("examples/hosts/node").resolve(), Path(folder, "steps")
+        subprocess.run([sys.executable, tests / "host_steps.py", plugin], check=True, timeout=120)
+        # A copy of the host in Node whose functions can be called from another file.
+        steps.mkdir()
+        (steps / "node_modules").symlink_to(node_host / "node_modules")
+        (steps / "package.json").write_text('{ "type": "module" }')
+        (steps / "sandbox.js").write_bytes((node_host / "sandbox.js").read_bytes())
+        functions, _, _ = (node_host / "host.js").read_text().partition("\nawait host(process.argv")
+        (steps / "host.js").write_text(f"{functions}\nexport {{ carried, checked, judged, lines }};\n")
+        (steps / "steps.js").write_bytes((tests / "host_steps.js").read_bytes())
+        subprocess.run(["node", steps / "steps.js"], check=True, timeout=120)
 finally:
     simulator.kill()

@@ -260,7 +260,7 @@ async fn tenants_whose_receiver_does_not_answer_take_no_place_from_the_others_of
     let first = tenants.len();
     let receiver = Receiver::start(move |number, post| match post.path.contains("good") {
         true => status(200),
-        false if number < first => status(503),
+        false if number < 2 * first => status(503),
         false => Reply::Held(Arc::clone(&held)),
     })
     .await;
@@ -269,7 +269,7 @@ async fn tenants_whose_receiver_does_not_answer_take_no_place_from_the_others_of
         collector.poll_of(tenant, tenant, &["siem"], &bodies(tenant, 0..1)).await;
     }
     // All are tried again within this time.
-    receiver.until(first + limits::RETRIED_DELIVERIES).await;
+    receiver.until(2 * first + limits::RETRIED_DELIVERIES).await;
     tokio::time::sleep(2 * limits::LEAST_DELIVERY_BACKOFF).await;
     collector.poll_of("good", "good", &["siem"], &bodies("good", 0..1)).await;
     let came = async {
@@ -286,10 +286,12 @@ async fn tenants_whose_receiver_does_not_answer_take_no_place_from_the_others_of
 async fn a_receiver_that_has_too_little_time_for_a_batch_gets_smaller_ones() {
     let receiver = Receiver::start(|_, post| status(if post.lines().len() > 30 { 504 } else { 200 })).await;
     let collector = Collector::new(&[http("siem", &receiver.url)]);
-    let all = bodies("one", 0..50);
+    let all = bodies("one", 0..100);
     collector.poll(&["siem"], &all).await;
     collector.delivered().await;
     assert_eq!(receiver.lines(), all);
+    let sizes: Vec<usize> = receiver.came().iter().map(|post| post.lines().len()).collect();
+    assert_eq!(sizes, [100, 50, 25, 26, 27, 22], "the receiver does not get too much again after each success");
 }
 
 #[tokio::test]
@@ -488,8 +490,8 @@ async fn a_delivery_that_panics_is_told_and_retried() {
     let record = collector.committed("contoso", "prod", &["a"], &bodies("one", 0..3)).await;
     collector.deliveries.queued(&record.sinks, "contoso", "prod", &record.events);
     collector.deliveries.flushed().await;
-    let failing: Vec<_> = collector.deliveries.rows().into_iter().filter_map(|row| row.failing).collect();
-    assert_eq!(failing[0].trouble.code, "host-failed");
+    let failing = collector.deliveries.rows().into_iter().find_map(|row| row.failing).expect("the panic is told");
+    assert_eq!(failing.trouble.code, "host-failed");
     collector.delivered().await;
     assert_eq!(receiver.lines(), bodies("one", 0..3));
 }

@@ -160,8 +160,8 @@ pub const LONGEST_STREAM_SPAN: Duration = Duration::from_secs(3_650 * 24 * 3_600
 /// Number of deliveries that run at the same time.
 pub const DELIVERIES: usize = 16;
 
-/// Number of deliveries to one sink that run at the same time for partitions whose last delivery failed: a tenant's receiver
-/// that does not answer takes no place from those of other tenants.
+/// Number of deliveries to one sink that run at the same time for partitions whose last two deliveries failed: a tenant's
+/// receiver that does not answer takes no place from those of other tenants.
 pub const RETRIED_DELIVERIES: usize = 4;
 
 /// Size in bytes at which a file of events is rotated.

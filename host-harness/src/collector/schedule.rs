@@ -158,7 +158,7 @@ mod tests {
     fn a_result_that_the_store_did_not_take_is_collected_again_soon_and_then_less_often() {
         let waits: Vec<u64> = (0..12).map(|failures| hourly().after_lost_result(failures, NOW).due - NOW).collect();
         assert!((3_750..=6_250).contains(&waits[0]) && (7_500..=12_500).contains(&waits[1]), "{waits:?}");
-        assert!(waits[11] <= 15 * 60 * 1_000, "{waits:?}");
+        assert!(waits[11] <= milliseconds(limits::MOST_STORE_BACKOFF) * 5 / 4, "{waits:?}");
         assert_eq!(hourly().after_lost_result(1, NOW).failures, 2);
     }
 

@@ -266,7 +266,7 @@ impl Scrape {
         for (name, help, failing) in [
             (
                 "collector_failing_scopes",
-                "Scopes whose last poll failed, or that a search no longer finds, by who can mend it.",
+                "Scopes whose last poll failed, or that a search no longer finds and `collector_scopes` does not count, by who can mend it.",
                 failing_scopes,
             ),
             (

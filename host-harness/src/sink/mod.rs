@@ -288,12 +288,18 @@ impl FileConfig {
 impl HttpConfig {
     /// Says whether a request carries anything secret.
     pub fn has_credentials(&self) -> bool {
-        self.token.is_some() || !self.secrets("tenant", "feed").is_empty()
+        self.token.is_some() || !self.credentials_of("tenant", "feed").is_empty()
     }
 
     /// Returns the parts of a request that must not be shown: tokens, values of headers and of the query that look like
     /// tokens, and of an address that is a secret all but its origin.
     pub fn secrets(&self, tenant: &str, feed: &str) -> Vec<Secret> {
+        let url = url::Url::parse(&self.url.filled(tenant, feed)).ok();
+        let hidden = url.iter().filter(|_| self.is_url_secret).flat_map(hidden_parts);
+        self.credentials_of(tenant, feed).into_iter().chain(hidden).map(Secret::new).collect()
+    }
+
+    fn credentials_of(&self, tenant: &str, feed: &str) -> Vec<String> {
         let headers = self.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.filled(tenant, feed)));
         let url = url::Url::parse(&self.url.filled(tenant, feed)).ok();
         let query: Vec<_> =
@@ -301,21 +307,20 @@ impl HttpConfig {
         let found =
             headers.chain(query).filter(|(name, value)| spelling::is_credential(name, value)).map(|(_, value)| value);
         let given = self.token.iter().chain(self.credentials.iter().map(|(_, secret)| secret));
-        let hidden = url.iter().filter(|_| self.is_url_secret).flat_map(hidden_parts);
-        let all = given.map(|secret| secret.expose().to_owned()).chain(found).chain(hidden);
+        let all = given.map(|secret| secret.expose().to_owned()).chain(found);
         // The secret follows the scheme, and an answer may contain it without the scheme.
         let parts = all.flat_map(|value| {
             let after = value.split_once(' ').map(|(_, secret)| secret.to_owned());
             std::iter::once(value).chain(after)
         });
-        parts.map(Secret::new).collect()
+        parts.collect()
     }
 }
 
-/// Returns the parts of an address that hide a receiver's token: the path, its last segment, and the values of the query.
+/// Returns the parts of an address that hide a receiver's token: the path, its segments, and the values of the query.
 fn hidden_parts(url: &url::Url) -> Vec<String> {
-    let last = url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default();
-    let paths = [url.path().trim_start_matches('/'), last].into_iter().map(str::to_owned);
+    let path = url.path().trim_matches('/');
+    let paths = std::iter::once(path).chain(path.split('/')).map(str::to_owned);
     paths.chain(url.query_pairs().map(|(_, value)| value.into())).filter(|part: &String| !part.is_empty()).collect()
 }
 

@@ -136,7 +136,7 @@ struct OpenSink {
     /// Limits the sink's deliveries, which would otherwise take all sockets and threads. Each sink has its own limit,
     /// so that sinks do not wait for each other.
     places: Semaphore,
-    /// Limits the deliveries of partitions whose last delivery failed, so that they do not wait in front of others.
+    /// Limits the deliveries of partitions whose last two deliveries failed, so that they do not wait in front of others.
     retries: Semaphore,
 }
 

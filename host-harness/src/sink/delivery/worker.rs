@@ -81,6 +81,9 @@ struct Size {
     probe: usize,
 }
 
+/// Number of failures in a row that may say how many events a receiver takes in time.
+const SLOW_FAILURES: u32 = 4;
+
 /// Says whether the receiver, or a proxy before it, had too little time for the batch.
 fn is_slow(trouble: &SinkTrouble) -> bool {
     ["timeout", "answered-504"].contains(&trouble.code.as_ref())
@@ -288,7 +291,8 @@ impl SharedDeliveries {
         state: &mut WorkerState,
     ) -> Result<DeliveryStep, Stall> {
         let WorkerState { writer, failures, size, taken, refused, held } = state;
-        let places = if *failures > 0 { &sink.retries } else { &sink.places };
+        // One failure may be of a moment.
+        let places = if *failures > 1 { &sink.retries } else { &sink.places };
         let _place = places.acquire().await;
         if !taken.events.is_empty() {
             // The sink has these events; only the store must still remove them.
@@ -344,12 +348,14 @@ impl SharedDeliveries {
         if let Some(disk) = disk.filter(|_| answer.is_err()) {
             batch.iter().for_each(|event| self.shares.give_back(&disk, &event.tenant, line_bytes(event)));
         }
-        let is_delivered = answer.is_ok();
+        let (is_delivered, was_full) = (answer.is_ok(), batch.len() >= events);
         match answer {
             Ok(warning) => {
                 size.probe = size.probe.saturating_mul(2);
                 // A limit in bytes holds more of smaller events.
-                size.most = (size.most + size.most / 32 + 1).min(limits::BATCH_EVENTS);
+                if was_full {
+                    size.most = (size.most + size.most / 32 + 1).min(limits::BATCH_EVENTS);
+                }
                 warning.into_iter().for_each(|warning| self.tell_warning(&sink.config.id, warning));
             }
             Err(DeliveryError::Partly(trouble)) => {
@@ -381,6 +387,10 @@ impl SharedDeliveries {
                 // A slow receiver may take fewer events in time; one that is busy says when to come again.
                 if matches!(&stall, Stall::Later { wait: None, trouble } if is_slow(trouble)) {
                     size.probe = (batch.len() / 2).max(1);
+                    // A receiver that is away for long is not slow: only the first failures say how many it takes.
+                    if *failures < SLOW_FAILURES {
+                        size.most = size.probe;
+                    }
                 }
                 return Err(stall);
             }

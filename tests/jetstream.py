@@ -180,7 +180,7 @@ async def silent(_):
 
 
 async def _read(stream, options):
-    client = await nats.connect(error_cb=silent, **options)
+    client = await nats.connect(error_cb=silent, **{"connect_timeout": PATIENCE} | options)
     try:
         context = client.jetstream()
         state = (await context.stream_info(stream)).state
@@ -201,7 +201,7 @@ def read(stream, **options):
 
 
 async def _asked(question, options):
-    client = await nats.connect(error_cb=silent, **options)
+    client = await nats.connect(error_cb=silent, **{"connect_timeout": PATIENCE} | options)
     try:
         return await question(client.jetstream())
     finally:

@@ -130,17 +130,22 @@ async fn a_feed_that_was_given_to_another_tenant_keeps_their_events_apart() {
     assert_eq!(collector.read("fabrikam/prod.ndjson").lines().collect::<Vec<_>>(), bodies("b", 0..3));
 }
 
-#[tokio::test]
-async fn a_batch_that_is_too_large_is_halved_until_it_fits() {
-    let receiver = Receiver::start(|_, post| status(if post.lines().len() > 30 { 413 } else { 200 })).await;
+/// Delivers a hundred events to a receiver that answers so to more than thirty, and returns the sizes of the batches.
+async fn batches_for_thirty(answer: u16) -> Vec<usize> {
+    let receiver = Receiver::start(move |_, post| status(if post.lines().len() > 30 { answer } else { 200 })).await;
     let collector = Collector::new(&[http("siem", &receiver.url)]);
     let all = bodies("one", 0..100);
     collector.poll(&["siem"], &all).await;
     collector.delivered().await;
     assert_eq!(receiver.lines(), all);
-    let sizes: Vec<usize> = receiver.came().iter().map(|post| post.lines().len()).collect();
-    assert_eq!(sizes, [100, 50, 25, 26, 27, 22], "what fits is remembered, and a little more is tried each time");
     assert!(!collector.folder.path().join("dead.ndjson").exists());
+    receiver.came().iter().map(|post| post.lines().len()).collect()
+}
+
+#[tokio::test]
+async fn a_batch_that_is_too_large_is_halved_until_it_fits() {
+    let sizes = batches_for_thirty(413).await;
+    assert_eq!(sizes, [100, 50, 25, 26, 27, 22], "what fits is remembered, and a little more is tried each time");
 }
 
 #[tokio::test]
@@ -284,13 +289,7 @@ async fn tenants_whose_receiver_does_not_answer_take_no_place_from_the_others_of
 
 #[tokio::test]
 async fn a_receiver_that_has_too_little_time_for_a_batch_gets_smaller_ones() {
-    let receiver = Receiver::start(|_, post| status(if post.lines().len() > 30 { 504 } else { 200 })).await;
-    let collector = Collector::new(&[http("siem", &receiver.url)]);
-    let all = bodies("one", 0..100);
-    collector.poll(&["siem"], &all).await;
-    collector.delivered().await;
-    assert_eq!(receiver.lines(), all);
-    let sizes: Vec<usize> = receiver.came().iter().map(|post| post.lines().len()).collect();
+    let sizes = batches_for_thirty(504).await;
     assert_eq!(sizes, [100, 50, 25, 26, 27, 22], "the receiver does not get too much again after each success");
 }
 

@@ -144,8 +144,8 @@ pub fn status(config: &Config, query: &Query, json: bool, now: u64) -> anyhow::R
     let needs = rows.iter().any(|row| Condition::of(row.failure.as_ref()) == Condition::Person)
         || !unseen.is_empty()
         || !problems.expiring.is_empty()
-        || problems.sinks.iter().any(|sink| !sink.problems(now).is_empty());
-    let needs = needs || rows.iter().any(|row| is_overdue(row, now));
+        || problems.sinks.iter().any(|sink| !sink.problems(now).is_empty())
+        || rows.iter().any(|row| overdue_since(row, now).is_some());
     let collected = rows.iter().any(|row| Condition::of(row.failure.as_ref()) == Condition::Collected);
     Ok(match (is_wrong, collected, needs) {
         (true, ..) => 2,
@@ -340,9 +340,8 @@ struct Overdue<'a> {
 impl Overdue<'_> {
     /// Returns the overdue scopes among the rows of a feed; `None` if there is none.
     fn of(rows: &[SnapshotRow], now: u64) -> Option<Overdue<'_>> {
-        let due = rows.iter().filter(|row| is_overdue(row, now)).filter_map(due);
-        let (scopes, since) = due.fold((0, u64::MAX), |(scopes, since), due| (scopes + 1, since.min(due)));
-        (scopes > 0).then(|| Overdue { row: &rows[0], scopes, since })
+        let overdue = || rows.iter().filter_map(|row| overdue_since(row, now));
+        overdue().min().map(|since| Overdue { row: &rows[0], scopes: overdue().count(), since })
     }
 
     fn words(&self) -> String {
@@ -356,10 +355,10 @@ impl Overdue<'_> {
     }
 }
 
-/// Says whether a scope was due an interval ago, and was not polled.
-fn is_overdue(row: &SnapshotRow, now: u64) -> bool {
+/// Returns when a scope was due that was not polled for an interval since then.
+fn overdue_since(row: &SnapshotRow, now: u64) -> Option<u64> {
     let late = milliseconds(row.interval.max(limits::LATE_DELIVERY));
-    due(row).is_some_and(|due| due.saturating_add(late) < now)
+    due(row).filter(|due| due.saturating_add(late) < now)
 }
 
 fn due(row: &SnapshotRow) -> Option<u64> {
@@ -427,7 +426,7 @@ fn write_json(out: &mut impl Write, stored: &StoredRows<'_>, problems: &Problems
                 "failing_total": history.failing_total,
                 "last_good": row.last_good.map(moment),
                 "next": due(row).map(moment),
-                "overdue": is_overdue(row, now),
+                "overdue": overdue_since(row, now).is_some(),
                 "since": row.since.map(moment),
                 "code": failure.map(|failure| &failure.code),
                 "cause": failure.map(|failure| &failure.cause),

@@ -277,9 +277,8 @@ impl Collector {
         let mut failing = [0; Blame::ALL.len()];
         // A lost scope needs a person as one that is refused.
         let lost = stored.clone().filter(|(standing, _)| standing.watch == Polling::Lost);
-        for failure in
-            polled.iter().map(|(_, failure)| *failure).chain(lost.clone().map(|(_, failure)| failure)).flatten()
-        {
+        let failures = polled.iter().copied().chain(lost.clone()).filter_map(|(_, failure)| failure);
+        for failure in failures {
             failing[entry.admitted.plugin.blame(failure) as usize] += u32::from(failure.reaction != Reaction::NoData);
         }
         // A scope with nothing to collect was never collected, and raises no alarm while other scopes are collected.
